@@ -1,0 +1,92 @@
+"""Settings, from the environment, checked at start. README lists them for operators."""
+
+from functools import cached_property
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class SettingsInvalid(Exception):
+    """The environment holds what the program cannot start with; the message names each variable."""
+
+
+class Settings(BaseSettings):
+    """What an operator decides. A variable of the environment bears the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
+
+    database_url: str = Field(description="PostgreSQL 15 or newer: postgresql://user:password@host:port/database. "
+                              "Its user migrates, so it must be allowed to act as the four roles.")
+    app_database_url: str | None = Field(None, description="The same database as role escarcelle_app (API and workers); "
+                                         "by default DATABASE_URL's user takes that role.")
+    relay_database_url: str | None = Field(None, description="The same as role escarcelle_relay.")
+    reader_database_url: str | None = Field(None, description="The same as role escarcelle_reader.")
+    redis_url: str = Field(description="Redis or Valkey 6.2 or newer: redis://[:password@]host:port/number")
+    public_url: str = Field("http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there.")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        description="Comma-separated keys of at least 32 characters, the newest first; the others are still read.")
+    smtp_url: str = Field(description="smtp://[user:password@]host:port, smtps:// for TLS from the start, "
+                          "smtp+starttls:// for STARTTLS")
+    mail_from: str = Field("Escarcelle <ne-pas-repondre@escarcelle.invalid>", description="The sender of every mail.")
+    deed_connections: int = Field(16, ge=1, le=200, description="Database connections for mutations, in each API process.")
+    question_connections: int = Field(16, ge=1, le=200, description="Database connections for queries, in each API process.")
+    worker_threads: int = Field(8, ge=1, le=64, description="Messages that one task process handles at once.")
+    session_hours: int = Field(12, ge=1, le=24 * 90, description="How long a sign-in lasts.")
+    trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed, comma-separated.")
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not keys or any(len(key.get_secret_value()) < 32 for key in keys):
+            raise ValueError("at least one key, each of at least 32 characters")
+        return keys
+
+    @field_validator("database_url", "app_database_url", "relay_database_url", "reader_database_url")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_smtp(cls, value: str) -> str:
+        if urlsplit(value).scheme not in ("smtp", "smtps", "smtp+starttls") or not urlsplit(value).hostname:
+            raise ValueError("must be smtp://, smtps:// or smtp+starttls:// with a host")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be http:// or https:// with a host, and nothing behind the path")
+        return value.rstrip("/")
+
+    @cached_property
+    def public_host(self) -> str:
+        """The host name that message identifiers carry."""
+        return urlsplit(self.public_url).hostname or "localhost"
+
+
+def from_environment(**overrides: object) -> Settings:
+    """Read the environment. Raises SettingsInvalid with one line for each variable that is missing or wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in e['loc'][:1]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        raise SettingsInvalid("\n".join(lines)) from None
