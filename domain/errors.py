@@ -39,7 +39,7 @@ class Problem:
         return self.text.in_locale(locale, **self.facts)
 
 
-class Refused(Exception):  # noqa: N818 — a refusal is an answer, not an error
+class Refused(Exception):
     """A rule said no."""
 
     def __init__(
@@ -71,7 +71,9 @@ class Refused(Exception):  # noqa: N818 — a refusal is an answer, not an error
     @classmethod
     def invalid(cls, field: str, fr: str, en: str, **facts: Fact) -> "Refused":
         """A field holds what it may not; `field` is its path from the arguments, dotted: "input.amount"."""
-        return cls(RefusalCode.INVALID, Text(fr, en), field=field, **facts)
+        refused = cls(RefusalCode.INVALID, Text(fr, en), field=field)
+        refused.facts.update(facts)
+        return refused
 
     @classmethod
     def not_found(cls) -> "Refused":

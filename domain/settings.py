@@ -17,24 +17,39 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
 
-    database_url: str = Field(description="PostgreSQL 15 or newer: postgresql://user:password@host:port/database. "
-                              "Its user migrates, so it must be allowed to act as the four roles.")
-    app_database_url: str | None = Field(None, description="The same database as role escarcelle_app (API and workers); "
-                                         "by default DATABASE_URL's user takes that role.")
+    database_url: str = Field(
+        description="PostgreSQL 15 or newer: postgresql://user:password@host:port/database. "
+        "Its user migrates, so it must be allowed to act as the four roles."
+    )
+    app_database_url: str | None = Field(
+        None,
+        description="The same database as role escarcelle_app (API and workers); "
+        "by default DATABASE_URL's user takes that role.",
+    )
     relay_database_url: str | None = Field(None, description="The same as role escarcelle_relay.")
     reader_database_url: str | None = Field(None, description="The same as role escarcelle_reader.")
     redis_url: str = Field(description="Redis or Valkey 6.2 or newer: redis://[:password@]host:port/number")
-    public_url: str = Field("http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there.")
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there."
+    )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        description="Comma-separated keys of at least 32 characters, the newest first; the others are still read.")
-    smtp_url: str = Field(description="smtp://[user:password@]host:port, smtps:// for TLS from the start, "
-                          "smtp+starttls:// for STARTTLS")
+        description="Comma-separated keys of at least 32 characters, the newest first; the others are still read."
+    )
+    smtp_url: str = Field(
+        description="smtp://[user:password@]host:port, smtps:// for TLS from the start, smtp+starttls:// for STARTTLS"
+    )
     mail_from: str = Field("Escarcelle <ne-pas-repondre@escarcelle.invalid>", description="The sender of every mail.")
-    deed_connections: int = Field(16, ge=1, le=200, description="Database connections for mutations, in each API process.")
-    question_connections: int = Field(16, ge=1, le=200, description="Database connections for queries, in each API process.")
+    deed_connections: int = Field(
+        16, ge=1, le=200, description="Database connections for mutations, in each API process."
+    )
+    question_connections: int = Field(
+        16, ge=1, le=200, description="Database connections for queries, in each API process."
+    )
     worker_threads: int = Field(8, ge=1, le=64, description="Messages that one task process handles at once.")
     session_hours: int = Field(12, ge=1, le=24 * 90, description="How long a sign-in lasts.")
-    trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is believed, comma-separated.")
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="Addresses whose X-Forwarded-For is believed, comma-separated."
+    )
 
     @field_validator("secret_keys", mode="before")
     @classmethod
@@ -88,5 +103,8 @@ def from_environment(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in e['loc'][:1]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc'][:1]).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise SettingsInvalid("\n".join(lines)) from None

@@ -1,5 +1,6 @@
 """What people read, in French and English: each sentence stands once, in both languages, beside what says it (G6)."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,3 +28,9 @@ class Text:
         the language."""
         sentence = self.fr if locale is Locale.FR else self.en
         return sentence.format(**{name: fact(locale) if callable(fact) else fact for name, fact in facts.items()})
+
+
+def sort_key(name: str) -> str:
+    """What a name is sorted and searched by, without case and accents: "Éric" stands beside "eric"."""
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(character for character in plain if not unicodedata.combining(character))

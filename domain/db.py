@@ -1,0 +1,294 @@
+"""The database: tables declared once, as entities; connections; and the tenant set before anything is read.
+
+An entity is a light object and its table at once. Deeds load and write entities through `work`; questions read them
+through SQLAlchemy. Nothing here tracks changes."""
+
+import asyncio
+import dataclasses
+import types
+import typing
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform
+from uuid import UUID
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from domain.codes import global_id
+from domain.settings import Settings
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protection:
+    """What the database holds for a table besides its columns: what the application's and the relay's role may do, whether
+    the reader sees it, whether rows are never touched again, whether the tenant wall stands, storage parameters.
+    Migrations make it; a test compares the catalogue with it."""
+
+    app: str
+    relay: str
+    reader: bool
+    append_only: bool
+    walled: bool
+    options: Mapping[str, Any]
+
+
+PROTECTION: dict[str, Protection] = {}
+"""Every table's protection."""
+
+R_co = TypeVar("R_co", covariant=True)
+
+OWNER, APP, RELAY, READER = "escarcelle_owner", "escarcelle_app", "escarcelle_relay", "escarcelle_reader"
+"""The four roles: migrations; API and workers, behind the tenant wall; the relay; audit and nightly jobs."""
+
+
+class TransactionNumber(sa.types.UserDefinedType[str]):
+    """PostgreSQL's xid8: which transaction wrote a row."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name in SQL."""
+        return "xid8"
+
+
+_SQL_TYPES: Mapping[Any, sa.types.TypeEngine[Any]] = {
+    UUID: postgresql.UUID(as_uuid=True),
+    str: sa.Text(),
+    int: sa.BigInteger(),
+    bool: sa.Boolean(),
+    bytes: sa.LargeBinary(),
+    date: sa.Date(),
+    datetime: sa.TIMESTAMP(timezone=True),
+    timedelta: postgresql.INTERVAL(),
+    Decimal: sa.Numeric(),
+    dict: postgresql.JSONB(),
+    list: postgresql.ARRAY(sa.Text()),
+}
+
+
+def column(
+    *,
+    default: Any = dataclasses.MISSING,
+    references: str | None = None,
+    unique: bool = False,
+    index: bool = False,
+    sql: sa.types.TypeEngine[Any] | None = None,
+) -> Any:
+    """A column with more to say than its type. `references` names a table: the foreign key carries the tenant too,
+    since a plain one would cross the wall. `unique` and `index` hold within a tenant."""
+    options = {"references": references, "unique": unique, "index": index, "sql": sql}
+    return dataclasses.field(default=default, metadata=options)
+
+
+def computed(
+    server: sa.TextClause | sa.Identity, *, sql: sa.types.TypeEngine[Any] | None = None, init: Literal[False] = False
+) -> Any:
+    """A column that the database fills in; we never write it."""
+    return dataclasses.field(default=None, init=init, metadata={"server": server, "sql": sql})
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(column, computed))
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Row:
+    """A row of one table, of one tenant."""
+
+    table: ClassVar[sa.Table]
+    prefix: ClassVar[str]
+    identity: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
+    _enums: ClassVar[tuple[tuple[str, type[StrEnum]], ...]]
+
+    tenant: int
+
+    def __init_subclass__(
+        cls,
+        *,
+        table: str | None = None,
+        prefix: str = "",
+        key: Sequence[str] = ("id",),
+        app: str = "SELECT, INSERT, UPDATE",
+        relay: str = "",
+        reader: bool = True,
+        append_only: bool = False,
+        constraints: Sequence[sa.Constraint | sa.Index] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`key` identifies the row within its tenant; `prefix` begins its global identifier ("preq"); `app` and `relay`
+        are what those roles may do to the rows; the reader reads all but secrets; `options` are PostgreSQL's storage
+        parameters."""
+        dataclasses.dataclass(kw_only=True, eq=False)(cls)
+        if table is None:
+            return
+        hints = typing.get_type_hints(cls)
+        columns: list[sa.Column[Any]] = []
+        rules: list[sa.Constraint | sa.Index] = [sa.PrimaryKeyConstraint("tenant", *key)]
+        enums: list[tuple[str, type[StrEnum]]] = []
+        for field in dataclasses.fields(cls):
+            name, says = field.name, field.metadata
+            kind, nullable = _without_none(hints[name])
+            if isinstance(kind, type) and issubclass(kind, StrEnum):
+                enums.append((name, kind))
+                values = ", ".join(f"'{value}'" for value in kind)
+                rules.append(sa.CheckConstraint(f"{name} IN ({values})", name=name))
+            sql = sa.Integer() if name == "tenant" else says.get("sql") or _sql_type(kind)
+            server = sa.Identity() if (table, name) == ("issuers", "tenant") else says.get("server")
+            computed = [server] if isinstance(server, sa.Identity) else []
+            columns.append(
+                sa.Column(name, sql, *computed, nullable=nullable, server_default=None if computed else server)
+            )
+            if references := says.get("references"):
+                rules.append(sa.ForeignKeyConstraint(["tenant", name], [f"{references}.tenant", f"{references}.id"]))
+            if says.get("unique"):
+                rules.append(sa.UniqueConstraint("tenant", name))
+            if says.get("index"):
+                rules.append(sa.Index(None, "tenant", name))
+        cls.prefix = prefix
+        cls.identity = tuple(key)
+        cls.columns = tuple(str(c.name) for c in columns if c.server_default is None)
+        cls._enums = tuple(enums)
+        cls.table = sa.Table(table, metadata, *columns, *rules, *constraints)
+        PROTECTION[table] = Protection(app, relay, reader, append_only, walled=True, options=dict(options or {}))
+
+    @classmethod
+    def by(cls, **where: object) -> "Locator[Self]":
+        """The one row with these values; a deed that takes it is refused (NOT_FOUND) when there is none. A tuple means
+        one of its values."""
+        return Locator(cls, where, required=True)
+
+    @classmethod
+    def maybe(cls, **where: object) -> "Locator[Self | None]":
+        """The one row with these values, or None."""
+        return Locator(cls, where, required=False)
+
+    @classmethod
+    def from_row(cls, values: Sequence[Any]) -> Self:
+        """Make the object from its columns' values, in the order of `columns`."""
+        entity = cls.__new__(cls)
+        fields = entity.__dict__
+        fields.update(zip(cls.columns, values, strict=True))
+        for name, kind in cls._enums:
+            if fields[name] is not None:
+                fields[name] = kind(fields[name])
+        return entity
+
+    @classmethod
+    def selected(cls) -> list[sa.ColumnElement[Any]]:
+        """The table's columns, in the order `from_row` expects."""
+        return [cls.table.c[name] for name in cls.columns]
+
+
+@dataclasses.dataclass(frozen=True)
+class Locator(Generic[R_co]):
+    """Where to find one row."""
+
+    row: type[Row]
+    where: Mapping[str, object]
+    required: bool
+
+
+class Entity(Row):
+    """A row with an identifier of its own."""
+
+    id: UUID
+
+    @property
+    def global_id(self) -> str:
+        """The identifier that the API shows."""
+        return global_id(self.prefix, self.tenant, self.id)
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        kinds = [k for k in typing.get_args(kind) if k is not types.NoneType]
+        return kinds[0], True
+    return kind, False
+
+
+def _sql_type(kind: Any) -> sa.types.TypeEngine[Any]:
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return sa.Text()
+    return _SQL_TYPES[typing.get_origin(kind) or kind]
+
+
+class Database:
+    """The connections of one process, as the application's role: a pool for deeds, an engine for questions."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._deeds: asyncpg.Pool | None = None
+        self._turns = asyncio.Semaphore(settings.deed_connections)
+        self._questions: AsyncEngine = create_async_engine(
+            _for_sqlalchemy(settings.app_database_url or settings.database_url),
+            pool_size=settings.question_connections,
+            max_overflow=0,
+            pool_timeout=10,
+            pool_reset_on_return=None,
+            connect_args={"server_settings": _session(settings.app_database_url is None, APP)},
+        )
+
+    async def open(self) -> None:
+        """Connect; raises what asyncpg raises when the database cannot be reached."""
+        self._deeds = await asyncpg.create_pool(
+            self._settings.app_database_url or self._settings.database_url,
+            min_size=1,
+            max_size=self._settings.deed_connections,
+            reset=_leave_as_is,
+            server_settings=_session(self._settings.app_database_url is None, APP),
+        )
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        if self._deeds is not None:
+            await self._deeds.close()
+        await self._questions.dispose()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A bare connection for a deed. First come, first served: the pool alone hands the newest connection to whoever
+        asks at that moment, and those who wait may wait for a second."""
+        assert self._deeds is not None, "open() comes first"
+        async with self._turns, self._deeds.acquire() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def reading(self, tenant: int) -> AsyncIterator[AsyncConnection]:
+        """A transaction for questions, behind the tenant's wall."""
+        async with self._questions.connect() as connection, connection.begin():
+            await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
+            yield connection
+
+
+async def _leave_as_is(connection: asyncpg.Connection) -> None:
+    """Our sessions never change what a reset would undo: the tenant is set for a transaction only."""
+
+
+def _session(takes_role: bool, role: str) -> dict[str, str]:
+    return {"application_name": "escarcelle"} | ({"role": role} if takes_role else {})
+
+
+def _for_sqlalchemy(url: str) -> str:
+    return "postgresql+asyncpg://" + url.split("://", 1)[1]
+
+
+async def connect_as(settings: Settings, role: str) -> asyncpg.Connection:
+    """One connection of its own as the relay or the reader."""
+    own = {APP: settings.app_database_url, RELAY: settings.relay_database_url, READER: settings.reader_database_url}
+    return await asyncpg.connect(
+        own.get(role) or settings.database_url, server_settings=_session(own.get(role) is None, role)
+    )

@@ -1,0 +1,36 @@
+"""The journal: one line for every change of every flow, in its transaction, never touched again."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from domain.db import Entity, TransactionNumber, computed
+
+
+class JournalLine(
+    Entity,
+    table="journal",
+    prefix="jrnl",
+    app="SELECT, INSERT",
+    append_only=True,
+    constraints=(
+        sa.Index("journal_subject_idx", "tenant", "subject_id", "sequence"),
+        sa.Index("journal_xact_idx", "xact"),
+    ),
+):
+    """Who did what to which object, when. It holds references, no personal data and no secret, so that erasure and
+    proof can coexist. `xact` lets a copy miss no line that commits late."""
+
+    kind: str
+    at: datetime
+    user_id: UUID | None = None
+    point_of_sale_id: UUID | None = None
+    holder_id: UUID | None = None
+    amount: int | None = None
+    subject_kind: str
+    subject_id: UUID
+    detail: dict[str, Any]
+    sequence: int = computed(sa.Identity(always=True))
+    xact: int = computed(sa.text("pg_current_xact_id()"), sql=TransactionNumber())

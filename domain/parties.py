@@ -1,0 +1,283 @@
+"""The parties: issuers, their merchants with points of sale, and the holders of their value."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import fields, money
+from domain.access import Actor
+from domain.codes import new_id
+from domain.db import Entity, column
+from domain.errors import RefusalCode, Refused
+from domain.ledger import AccountKind, Balance, funding_account_of, wallet_of
+from domain.texts import Text, sort_key
+from domain.work import Work
+
+# ── entities ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Issuer(
+    Entity,
+    table="issuers",
+    prefix="issr",
+    key=(),
+    app="SELECT",
+    constraints=(
+        sa.UniqueConstraint("slug"),
+        sa.UniqueConstraint("id"),
+        sa.CheckConstraint("sandbox OR (clock_offset = interval '0' AND frozen_at IS NULL)", name="clock"),
+        sa.CheckConstraint("minimum_amount > 0", name="minimum_amount"),
+    ),
+):
+    """Who issues the value and owns the data below it (one tenant): an agency, a federation, a venue, a brand.
+
+    Amounts are cents. `immediate_minutes`: how long an immediate request waits (AP5). A sandbox's clock may be moved by
+    `clock_offset` or stand still at `frozen_at`."""
+
+    slug: str
+    name: str
+    sandbox: bool = False
+    login_label_fr: str = "Identifiant"
+    login_label_en: str = "Login"
+    support_phone: str | None = None
+    support_email: str | None = None
+    support_hours_fr: str | None = None
+    support_hours_en: str | None = None
+    minimum_amount: int = 20_00
+    maximum_payment_days: int = 365
+    maximum_validation_days: int = 6
+    immediate_minutes: int = 15
+    clock_offset: timedelta = timedelta(0)
+    frozen_at: datetime | None = None
+    created_at: datetime
+
+
+class Merchant(
+    Entity,
+    table="merchants",
+    prefix="mrch",
+    constraints=(sa.ForeignKeyConstraint(["tenant"], ["issuers.tenant"]),),
+):
+    """Who collects value, at its points of sale, and is reimbursed."""
+
+    code: str = column(unique=True)
+    name: str
+    sort_key: str
+    active: bool = True
+    created_at: datetime
+
+
+class PointOfSale(
+    Entity,
+    table="points_of_sale",
+    prefix="posl",
+    constraints=(sa.UniqueConstraint("tenant", "merchant_id", "code"),),
+):
+    """Where a merchant collects."""
+
+    merchant_id: UUID = column(references="merchants")
+    code: str
+    name: str
+    sort_key: str
+    street: str | None = None
+    postcode: str | None = None
+    town: str | None = None
+    country: str | None = None
+    created_at: datetime
+
+
+class Holder(
+    Entity,
+    table="holders",
+    prefix="hold",
+    constraints=(
+        sa.ForeignKeyConstraint(["tenant"], ["issuers.tenant"]),
+        sa.Index("holders_email_idx", "tenant", sa.text("lower(email)")),
+    ),
+):
+    """Who holds value: a customer with a wallet. `reference` is how a merchant names the customer."""
+
+    reference: str = column(unique=True)
+    name: str
+    first_name: str | None = None
+    sort_key: str
+    email: str | None = None
+    mobile: str | None = None
+    created_at: datetime
+    version: int = 0
+
+
+# ── deeds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def create_merchant(work: Work, actor: Actor, *, code: str, name: str) -> Merchant:
+    """A new merchant, with the accounts it is paid through. Raises Refused (INVALID, ALREADY_EXISTS)."""
+    code = fields.line(code, "input.code", longest=20)
+    if await work.take(Merchant.maybe(code=code)):
+        raise _taken("input.code")
+    name = fields.line(name, "input.name")
+    merchant = work.create(
+        Merchant(tenant=work.tenant, id=new_id(), code=code, name=name, sort_key=sort_key(name), created_at=work.now)
+    )
+    work.open_account(merchant.id, AccountKind.MERCHANT)
+    work.open_account(merchant.id, AccountKind.HELD)
+    return work.note("create", merchant)
+
+
+async def create_point_of_sale(work: Work, actor: Actor, *, merchant_id: UUID, code: str, name: str) -> PointOfSale:
+    """A new point of sale of a merchant. Raises Refused (INVALID, NOT_FOUND, ALREADY_EXISTS)."""
+    code = fields.line(code, "input.code", longest=20)
+    _, existing = await work.take(Merchant.by(id=merchant_id), PointOfSale.maybe(merchant_id=merchant_id, code=code))
+    if existing:
+        raise _taken("input.code")
+    name = fields.line(name, "input.name")
+    return work.note(
+        "create",
+        work.create(
+            PointOfSale(
+                tenant=work.tenant,
+                id=new_id(),
+                merchant_id=merchant_id,
+                code=code,
+                name=name,
+                sort_key=sort_key(name),
+                created_at=work.now,
+            )
+        ),
+    )
+
+
+async def create_holder(
+    work: Work, actor: Actor, *, reference: str, name: str, first_name: str | None = None, email: str | None = None
+) -> Holder:
+    """A new holder, with a wallet. Raises Refused (INVALID, ALREADY_EXISTS)."""
+    reference = fields.line(reference, "input.reference", longest=60)
+    if await work.take(Holder.maybe(reference=reference)):
+        raise _taken("input.reference")
+    name, first_name = fields.line(name, "input.name"), fields.optional_line(first_name, "input.firstName")
+    holder = work.create(
+        Holder(
+            tenant=work.tenant,
+            id=new_id(),
+            reference=reference,
+            name=name,
+            first_name=first_name,
+            sort_key=sort_key(f"{name} {first_name or ''}"),
+            email=fields.email(email, "input.email"),
+            created_at=work.now,
+        )
+    )
+    work.open_account(holder.id, AccountKind.WALLET)
+    return work.note("create", holder, holder_id=holder.id)
+
+
+LARGEST_CREDIT: Final = 10_000_00
+"""What one `creditHolder` may bring into circulation at most, in cents: a slip of the keyboard is refused."""
+
+
+async def credit_holder(work: Work, actor: Actor, holder_id: UUID, amount: str, reason: str) -> Holder:
+    """The issuer puts value into a holder's wallet. Raises Refused: INVALID, AMOUNT_TOO_LOW,
+    AMOUNT_TOO_HIGH, NOT_FOUND."""
+    actor.require("creditHolder")
+    cents = money.cents(amount, "input.amount")
+    reason = fields.line(reason, "input.reason")
+    if cents <= 0:
+        raise Refused(
+            RefusalCode.AMOUNT_TOO_LOW,
+            Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
+            field="input.amount",
+        )
+    if cents > LARGEST_CREDIT:
+        raise Refused(
+            RefusalCode.AMOUNT_TOO_HIGH,
+            Text("{most} au plus en une fois.", "At most {most} at a time."),
+            field="input.amount",
+            most=money.shown(LARGEST_CREDIT),
+        )
+    holder, wallet = await work.take(Holder.by(id=holder_id), Balance.by(account_id=wallet_of(holder_id)))
+    issuer_id = (await work.read(sa.select(Issuer.table.c.id)))[0][0]
+
+    work.transfer(holder, funding_account_of(issuer_id), wallet, cents, "credit")
+    work.change(holder)
+    return work.note("credit", holder, amount=cents, holder_id=holder.id, reason=reason)
+
+
+# ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def issuer(connection: AsyncConnection) -> Issuer:
+    """The issuer behind whose wall the connection stands."""
+    return Issuer.from_row((await connection.execute(sa.select(*Issuer.selected()))).one())
+
+
+async def merchant(connection: AsyncConnection, merchant_id: UUID) -> Merchant | None:
+    """One merchant, or None."""
+    row = (await connection.execute(sa.select(*Merchant.selected()).where(Merchant.table.c.id == merchant_id))).first()
+    return Merchant.from_row(row) if row else None
+
+
+async def point_of_sale(connection: AsyncConnection, actor: Actor, point_of_sale_id: UUID) -> PointOfSale | None:
+    """One point of sale that this actor sees, or None."""
+    row = (await connection.execute(points_of_sale(actor).where(PointOfSale.table.c.id == point_of_sale_id))).first()
+    return PointOfSale.from_row(row) if row else None
+
+
+def points_of_sale(
+    actor: Actor, search: str | None = None, merchant_id: UUID | None = None
+) -> sa.Select[tuple[object, ...]]:
+    """The points of sale this actor may act for (P3); `search` in code and name."""
+    table = PointOfSale.table.c
+    question = sa.select(*PointOfSale.selected()).where(actor.sees(table.merchant_id, table.id))
+    if merchant_id is not None:
+        question = question.where(table.merchant_id == merchant_id)
+    if search:
+        question = question.where(_contains(table.sort_key, search) | _contains(sa.func.lower(table.code), search))
+    return question
+
+
+async def holder(connection: AsyncConnection, actor: Actor, holder_id: UUID) -> Holder | None:
+    """One holder that this actor sees, or None: itself, or any for the issuer's staff."""
+    row = (await connection.execute(holders(actor).where(Holder.table.c.id == holder_id))).first()
+    return Holder.from_row(row) if row else None
+
+
+def holders(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, ...]]:
+    """The holders this actor sees; `search` in reference, name and e-mail."""
+    table = Holder.table.c
+    question = sa.select(*Holder.selected()).where(
+        sa.or_(actor.sees(sa.null(), sa.null()), table.id == actor.holder_id)
+    )
+    if search:
+        question = question.where(
+            _contains(table.sort_key, search)
+            | _contains(sa.func.lower(table.reference), search)
+            | _contains(sa.func.lower(table.email), search)
+        )
+    return question
+
+
+async def wallet_amount(connection: AsyncConnection, holder_id: UUID) -> int:
+    """What is in a holder's wallet, in cents."""
+    amount = await connection.scalar(
+        sa.select(Balance.table.c.amount).where(Balance.table.c.account_id == wallet_of(holder_id))
+    )
+    assert isinstance(amount, int), "every holder has a wallet"
+    return amount
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _contains(text: sa.ColumnElement[str], search: str) -> sa.ColumnElement[bool]:
+    return text.contains(sort_key(search), autoescape=True)
+
+
+def _taken(field: str) -> Refused:
+    return Refused(
+        RefusalCode.ALREADY_EXISTS,
+        Text("Cette valeur est déjà utilisée.", "This value is already in use."),
+        field=field,
+    )

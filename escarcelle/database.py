@@ -1,0 +1,157 @@
+"""Making and changing the database: roles, migrations, and issuers."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+import domain.payments  # noqa: F401 — every table must be declared before migrations are compared
+from domain.access import Actor, Role, create_user, hashed
+from domain.codes import new_id
+from domain.db import APP, OWNER, READER, RELAY, Database, connect_as, metadata
+from domain.errors import Refused
+from domain.ledger import AccountKind
+from domain.parties import Issuer
+from domain.settings import Settings
+from domain.texts import Locale
+from domain.work import Work, perform
+
+DATABASE: Final = "escarcelle"
+
+
+def prepare(superuser_url: str, passwords: Mapping[str, str]) -> None:
+    """On a PostgreSQL of our own: make the four roles with these passwords, and the database, where they are missing."""
+    asyncio.run(_prepare(superuser_url, passwords))
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database up to this program's revision. Raises what PostgreSQL refuses with."""
+    asyncio.run(_with_connection(settings, lambda config: command.upgrade(config, "head")))
+
+
+def revise(settings: Settings, message: str) -> None:
+    """Write a migration from the difference between the declared tables and a migrated database."""
+    asyncio.run(_with_connection(settings, lambda config: command.revision(config, message, autogenerate=True)))
+
+
+def newest_revision() -> str:
+    """The revision this program needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "the program ships with migrations"
+    return head
+
+
+def create_issuer(settings: Settings, *, slug: str, name: str, admin_login: str, admin_email: str) -> str:
+    """A real issuer and its first administrator; returns the administrator's password, which is kept nowhere.
+    Raises Refused for a slug that is taken, or a wrong login or e-mail."""
+    return asyncio.run(_create_issuer(settings, slug, name, admin_login, admin_email))
+
+
+async def insert_issuer(settings: Settings, **values: Any) -> Actor:
+    """The issuer's row, its tenant and its accounts; returns the system acting for it. Only the owner may do this."""
+    connection = await connect_as(settings, OWNER)
+    try:
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        issuer = Issuer(tenant=0, id=new_id(), created_at=now, **values)
+        names = [name for name in Issuer.columns if name != "tenant"]
+        tenant = await connection.fetchval(
+            f"INSERT INTO issuers ({', '.join(names)}) VALUES ({', '.join(f'${n}' for n, _ in enumerate(names, 1))})"  # noqa: S608 — the names are the table's
+            " RETURNING tenant",
+            *(getattr(issuer, name) for name in names),
+        )
+    finally:
+        await connection.close()
+    return Actor(tenant)
+
+
+async def open_issuer_accounts(work: Work, actor: Actor) -> None:
+    """The account that counts what the issuer has brought into circulation."""
+    await work.take()
+    row = (await work.read(sa.select(*Issuer.selected())))[0]
+    issuer = Issuer.from_row(row)
+    work.open_account(issuer.id, AccountKind.FUNDING)
+    work.note("create", issuer)
+
+
+async def _create_issuer(settings: Settings, slug: str, name: str, admin_login: str, admin_email: str) -> str:
+    password = secrets.token_urlsafe(12)
+    try:
+        actor = await insert_issuer(settings, slug=slug, name=name)
+    except asyncpg.UniqueViolationError:
+        raise Refused.invalid("slug", "Cet émetteur existe déjà.", "This issuer already exists.") from None
+    database = Database(settings)
+    await database.open()
+    try:
+        await perform(database, actor, open_issuer_accounts)
+        await perform(
+            database,
+            actor,
+            create_user,
+            login=admin_login,
+            name=admin_login,
+            email=admin_email,
+            role=Role.ISSUER_ADMIN,
+            password_hash=await hashed(password),
+        )
+    finally:
+        await database.close()
+    return password
+
+
+async def _prepare(superuser_url: str, passwords: Mapping[str, str]) -> None:
+    connection = await asyncpg.connect(superuser_url)
+    try:
+        for role in (OWNER, APP, RELAY, READER):
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
+                await connection.execute(f"CREATE ROLE {role} LOGIN")
+            statement = await connection.fetchval(
+                "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)", role, passwords[role]
+            )
+            await connection.execute(statement)
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+    finally:
+        await connection.close()
+
+
+async def _with_connection(settings: Settings, act: Callable[[Config], object]) -> None:
+    url = "postgresql+asyncpg://" + settings.database_url.split("://", 1)[1]
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(sa.text(f"SET ROLE {OWNER}"))
+            # Two programs that start at once migrate one after the other.
+            await connection.execute(sa.text("SELECT pg_advisory_lock(hashtext('escarcelle migrations'))"))
+            await connection.commit()
+
+            def run(sync: sa.Connection) -> None:
+                config = _config()
+                config.attributes["connection"] = sync
+                config.attributes["metadata"] = metadata
+                act(config)
+
+            await connection.run_sync(run)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def _config() -> Config:
+    config = Config(stdout=sys.stderr)
+    packed = Path(__file__).parent / "migrations"
+    # From a checkout the migrations stand beside the package; in the wheel, inside it.
+    place = packed if packed.is_dir() else Path(__file__).parent.parent / "alembic"
+    config.set_main_option("script_location", str(place).replace("%", "%%"))
+    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,189 @@
+"""The servers that all tests share, and the cast of a test: an issuer of its own, so that tests never meet."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.access import Actor, Right, Role, create_user, hashed
+from domain.db import APP, OWNER, READER, RELAY, Database, connect_as
+from domain.parties import (
+    Holder,
+    Merchant,
+    PointOfSale,
+    create_holder,
+    create_merchant,
+    create_point_of_sale,
+    credit_holder,
+)
+from domain.settings import Settings
+from domain.work import perform
+from escarcelle import database as escarcelle_database
+from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis
+
+PASSWORD = "un mot de passe bien long"
+
+
+@dataclass
+class Servers:
+    """A real PostgreSQL and a real Redis, with a migrated database."""
+
+    settings: Settings
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+
+    @classmethod
+    def start(cls, folder: Path) -> "Servers":
+        """Start both in a new folder."""
+        postgres, redis = EmbeddedPostgres(folder), EmbeddedRedis(folder)
+        postgres.start()
+        redis.start()
+        passwords = {role: secrets.token_urlsafe(12) for role in (OWNER, APP, RELAY, READER)}
+        escarcelle_database.prepare(postgres.url("postgres"), passwords)
+        name = escarcelle_database.DATABASE
+        settings = Settings(
+            database_url=postgres.url(name, OWNER, passwords[OWNER]),
+            app_database_url=postgres.url(name, APP, passwords[APP]),
+            relay_database_url=postgres.url(name, RELAY, passwords[RELAY]),
+            reader_database_url=postgres.url(name, READER, passwords[READER]),
+            redis_url=redis.url,
+            secret_keys=secrets.token_urlsafe(32),
+            smtp_url="smtp://127.0.0.1:1",
+        )
+        escarcelle_database.migrate(settings)
+        return cls(settings, postgres, redis)
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.redis.stop()
+        self.postgres.stop()
+
+
+@dataclass
+class World:
+    """One issuer with its cast. Amounts are cents."""
+
+    servers: Servers
+    database: Database
+    slug: str
+    system: Actor
+    merchants: dict[str, Merchant] = field(default_factory=dict)
+    places: dict[str, PointOfSale] = field(default_factory=dict)
+    holders: dict[str, Holder] = field(default_factory=dict)
+
+    @property
+    def tenant(self) -> int:
+        """The issuer's tenant."""
+        return self.system.tenant
+
+    @classmethod
+    async def make(cls, servers: Servers, database: Database, *, sandbox: bool = True, **values: Any) -> "World":
+        """A new issuer. It is a sandbox unless said otherwise, so that its clock may be moved."""
+        slug = f"agence-{secrets.token_hex(6)}"
+        system = await escarcelle_database.insert_issuer(
+            servers.settings, slug=slug, name="Agence du Temps Libre", sandbox=sandbox, **values
+        )
+        await perform(database, system, escarcelle_database.open_issuer_accounts)
+        return cls(servers, database, slug, system)
+
+    async def merchant(self, code: str, name: str, places: Mapping[str, str]) -> Merchant:
+        """A merchant with its points of sale (code → name)."""
+        merchant = await perform(self.database, self.system, create_merchant, code=code, name=name)
+        assert isinstance(merchant, Merchant)
+        self.merchants[code] = merchant
+        for place_code, place_name in places.items():
+            place = await perform(
+                self.database,
+                self.system,
+                create_point_of_sale,
+                merchant_id=merchant.id,
+                code=place_code,
+                name=place_name,
+            )
+            assert isinstance(place, PointOfSale)
+            self.places[place_code] = place
+        return merchant
+
+    async def holder(self, reference: str, name: str, wallet: str | None = None, email: str | None = None) -> Holder:
+        """A holder, with that much in the wallet."""
+        holder = await perform(self.database, self.system, create_holder, reference=reference, name=name, email=email)
+        assert isinstance(holder, Holder)
+        self.holders[reference] = holder
+        if wallet is not None:
+            await perform(self.database, self.system, credit_holder, holder.id, wallet, "aide aux vacances")
+        return holder
+
+    async def user(
+        self,
+        login: str,
+        role: Role,
+        *,
+        merchant: str | None = None,
+        holder: str | None = None,
+        grants: Mapping[str, frozenset[Right]] | None = None,
+        email: str | None = None,
+    ) -> Actor:
+        """A user, as it acts once signed in; its password is PASSWORD."""
+        user = await perform(
+            self.database,
+            self.system,
+            create_user,
+            login=login,
+            name=login.capitalize(),
+            role=role,
+            password_hash=await _password_hash(),
+            email=email,
+            merchant_id=self.merchants[merchant].id if merchant else None,
+            holder_id=self.holders[holder].id if holder else None,
+            grants={self.places[code].id: rights for code, rights in (grants or {}).items()},
+        )
+        assert user is not None
+        return Actor(
+            tenant=self.tenant,
+            user_id=user.id,
+            role=role,
+            merchant_id=self.merchants[merchant].id if merchant else None,
+            holder_id=self.holders[holder].id if holder else None,
+            grants={self.places[code].id: rights for code, rights in (grants or {}).items()},
+        )
+
+    async def freeze(self, at: datetime | None) -> None:
+        """The tenant's clock stands still at that instant, to the microsecond; None lets it go on."""
+        await self.as_owner("UPDATE issuers SET frozen_at = $2 WHERE tenant = $1", self.tenant, at)
+
+    async def as_owner(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Look at, or change, what no program may."""
+        connection = await connect_as(self.servers.settings, OWNER)
+        try:
+            return list(await connection.fetch(statement, *values))
+        finally:
+            await connection.close()
+
+    async def wallet(self, reference: str) -> int:
+        """What is in a wallet, in cents."""
+        return await self.total(self.holders[reference].id, "WALLET")
+
+    async def total(self, owner_id: UUID, kind: str) -> int:
+        """The sum of an account's postings, in cents."""
+        rows = await self.as_owner(
+            "SELECT coalesce(sum(p.amount), 0)::bigint AS total FROM accounts a JOIN postings p ON p.tenant = a.tenant"
+            " AND p.account_id = a.id WHERE a.tenant = $1 AND a.owner_id = $2 AND a.kind = $3",
+            self.tenant,
+            owner_id,
+            kind,
+        )
+        return int(rows[0]["total"])
+
+
+_hash: list[str] = []
+
+
+async def _password_hash() -> str:
+    if not _hash:
+        _hash.append(await hashed(PASSWORD))
+    return _hash[0]
