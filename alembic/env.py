@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from alembic.autogenerate.api import AutogenContext
-
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 
 
 def own_types(kind: str, item: object, autogen_context: AutogenContext) -> str | Literal[False]:

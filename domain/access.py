@@ -29,7 +29,8 @@ from domain.work import Work, perform
 
 class Role(StrEnum):
     """What a user is. ISSUER_ADMIN: runs the issuer. ISSUER_AGENT: agency, customer service. MERCHANT_MANAGER: the
-    signatory of a merchant, for all its points of sale. MERCHANT_STAFF: its own points of sale only. HOLDER: a customer."""
+    signatory of a merchant, for all its points of sale. MERCHANT_STAFF: some points of sale only. HOLDER: a
+    customer."""
 
     ISSUER_ADMIN = "ISSUER_ADMIN"
     ISSUER_AGENT = "ISSUER_AGENT"
@@ -119,14 +120,15 @@ class Actor:
             raise Refused.forbidden()
 
     def sees(
-        self, merchant_id: sa.ColumnElement[Any], point_of_sale_id: sa.ColumnElement[Any]
+        self, merchant_id: sa.ColumnElement[Any] | None = None, point_of_sale_id: sa.ColumnElement[Any] | None = None
     ) -> sa.ColumnElement[bool]:
-        """The condition under which this actor sees what belongs to a merchant's point of sale (P3)."""
+        """The condition under which this actor sees what belongs to a merchant's point of sale (P3); what belongs to
+        none only the issuer's staff sees."""
         if self.role in ISSUER_STAFF:
             return sa.true()
-        if self.role is Role.MERCHANT_MANAGER:
+        if self.role is Role.MERCHANT_MANAGER and merchant_id is not None:
             return merchant_id == self.merchant_id
-        if self.role is Role.MERCHANT_STAFF:
+        if self.role is Role.MERCHANT_STAFF and merchant_id is not None and point_of_sale_id is not None:
             return sa.and_(merchant_id == self.merchant_id, point_of_sale_id.in_(sorted(self.grants)))
         return sa.false()
 
@@ -355,10 +357,19 @@ async def actor_of_token(database: Database, token: str) -> Actor | None:
     )
 
 
-async def user(connection: AsyncConnection, user_id: UUID) -> User | None:
-    """One user, or None."""
-    row = (await connection.execute(sa.select(*User.selected()).where(User.table.c.id == user_id))).first()
+async def user(connection: AsyncConnection, actor: Actor, user_id: UUID) -> User | None:
+    """One user that this actor sees, or None: itself, a merchant's users for its signatory, any for the issuer's
+    staff."""
+    table = User.table.c
+    seen = sa.or_(table.id == actor.user_id, actor.sees(table.merchant_id))
+    row = (await connection.execute(sa.select(*User.selected()).where(table.id == user_id, seen))).first()
     return User.from_row(row) if row else None
+
+
+async def grants_of(connection: AsyncConnection, user_id: UUID) -> list[Grant]:
+    """What a user may do, point of sale by point of sale (P4)."""
+    rows = await connection.execute(sa.select(*Grant.selected()).where(Grant.table.c.user_id == user_id))
+    return [Grant.from_row(row) for row in rows]
 
 
 def login_key(login: str) -> str:

@@ -36,9 +36,9 @@ metadata = sa.MetaData(
 
 @dataclasses.dataclass(frozen=True)
 class Protection:
-    """What the database holds for a table besides its columns: what the application's and the relay's role may do, whether
-    the reader sees it, whether rows are never touched again, whether the tenant wall stands, storage parameters.
-    Migrations make it; a test compares the catalogue with it."""
+    """What the database holds for a table besides its columns: what the application's and the relay's role may do,
+    whether the reader sees it, whether rows are never touched again, whether the tenant wall stands, storage
+    parameters. Migrations make it; a test compares the catalogue with it."""
 
     app: str
     relay: str

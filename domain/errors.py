@@ -2,7 +2,6 @@
 what it says must be kept (a counted attempt, a lock)."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 
 from domain.texts import Fact, Locale, Text
@@ -49,7 +48,7 @@ class Refused(Exception):
         *,
         field: str | None = None,
         problems: tuple[Problem, ...] = (),
-        retry_after: timedelta | None = None,
+        retry_after_seconds: int | None = None,
         keeps_effects: bool = False,
         **facts: Fact,
     ) -> None:
@@ -58,7 +57,7 @@ class Refused(Exception):
         self.text = text
         self.facts = facts
         self.problems = problems or ((Problem(tuple(field.split(".")), text, facts),) if field else ())
-        self.retry_after = retry_after
+        self.retry_after_seconds = retry_after_seconds
         self.keeps_effects = keeps_effects
 
     def message(self, locale: Locale) -> str:

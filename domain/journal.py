@@ -1,5 +1,6 @@
 """The journal: one line for every change of every flow, in its transaction, never touched again."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,3 +35,23 @@ class JournalLine(
     detail: dict[str, Any]
     sequence: int = computed(sa.Identity(always=True))
     xact: int = computed(sa.text("pg_current_xact_id()"), sql=TransactionNumber())
+
+
+def history(subject_id: UUID) -> sa.Select[Any]:
+    """The journal's lines about one object."""
+    table = JournalLine.table.c
+    return sa.select(*JournalLine.selected(), table.sequence).where(table.subject_id == subject_id)
+
+
+def line(line_id: UUID) -> sa.Select[Any]:
+    """One line."""
+    table = JournalLine.table.c
+    return sa.select(*JournalLine.selected(), table.sequence).where(table.id == line_id)
+
+
+def line_of(row: Sequence[Any]) -> JournalLine:
+    """What a row of these questions holds, with its place in the journal."""
+    width = len(JournalLine.columns)
+    found = JournalLine.from_row(row[:width])
+    found.sequence = row[width]
+    return found

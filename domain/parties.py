@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import fields, money
-from domain.access import Actor
+from domain.access import ISSUER_STAFF, Actor, tenant_of_slug
 from domain.codes import new_id
-from domain.db import Entity, column
+from domain.db import Database, Entity, column
 from domain.errors import RefusalCode, Refused
 from domain.ledger import AccountKind, Balance, funding_account_of, wallet_of
 from domain.texts import Text, sort_key
@@ -213,6 +213,28 @@ async def issuer(connection: AsyncConnection) -> Issuer:
     return Issuer.from_row((await connection.execute(sa.select(*Issuer.selected()))).one())
 
 
+async def now(connection: AsyncConnection, tenant: int) -> datetime:
+    """The tenant's clock: real time, but in a sandbox."""
+    instant = await connection.scalar(sa.select(sa.func.tenant_clock(tenant)))
+    assert isinstance(instant, datetime), "every tenant has a clock"
+    return instant
+
+
+async def issuer_of_slug(database: Database, slug: str) -> Issuer | None:
+    """The issuer of that name in addresses, or None."""
+    tenant = await tenant_of_slug(database, slug)
+    if tenant is None:
+        return None
+    async with database.reading(tenant) as connection:
+        return await issuer(connection)
+
+
+async def merchant_seen(connection: AsyncConnection, actor: Actor, merchant_id: UUID) -> Merchant | None:
+    """One merchant that this actor sees, or None: its own, or any for the issuer's staff."""
+    seen = actor.role in ISSUER_STAFF or actor.merchant_id == merchant_id
+    return await merchant(connection, merchant_id) if seen else None
+
+
 async def merchant(connection: AsyncConnection, merchant_id: UUID) -> Merchant | None:
     """One merchant, or None."""
     row = (await connection.execute(sa.select(*Merchant.selected()).where(Merchant.table.c.id == merchant_id))).first()
@@ -247,9 +269,7 @@ async def holder(connection: AsyncConnection, actor: Actor, holder_id: UUID) -> 
 def holders(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, ...]]:
     """The holders this actor sees; `search` in reference, name and e-mail."""
     table = Holder.table.c
-    question = sa.select(*Holder.selected()).where(
-        sa.or_(actor.sees(sa.null(), sa.null()), table.id == actor.holder_id)
-    )
+    question = sa.select(*Holder.selected()).where(sa.or_(actor.sees(), table.id == actor.holder_id))
     if search:
         question = question.where(
             _contains(table.sort_key, search)
@@ -259,8 +279,11 @@ def holders(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, 
     return question
 
 
-async def wallet_amount(connection: AsyncConnection, holder_id: UUID) -> int:
-    """What is in a holder's wallet, in cents."""
+async def wallet_amount(connection: AsyncConnection, actor: Actor, holder_id: UUID) -> int | None:
+    """What is in a holder's wallet, in cents; None to those who may not see it: all but itself and the issuer's
+    staff."""
+    if actor.holder_id != holder_id and actor.role not in ISSUER_STAFF:
+        return None
     amount = await connection.scalar(
         sa.select(Balance.table.c.amount).where(Balance.table.c.account_id == wallet_of(holder_id))
     )

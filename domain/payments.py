@@ -29,6 +29,7 @@ from domain.ledger import Balance, DerivedAccount, held_account_of, merchant_acc
 from domain.lifecycle import Lapse, Lifecycle
 from domain.notices import Letter, Notice, writes
 from domain.parties import Holder, Issuer, Merchant, PointOfSale
+from domain.parties import now as tenant_now
 from domain.texts import Fact, Locale, Text
 from domain.work import Work
 
@@ -231,11 +232,11 @@ class RememberedEmail(
 
 @dataclass(frozen=True, slots=True)
 class PaymentOffer:
-    """What a customer sees of a request."""
+    """What a customer sees of a request. The names may be left to be read when they are asked for."""
 
     request: PaymentRequest
-    merchant_name: str
-    point_of_sale_name: str
+    merchant_name: str | None = None
+    point_of_sale_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +386,10 @@ async def pay(work: Work, actor: Actor, token: str, amount: str | None = None) -
     if request.customer_id not in (None, actor.holder_id):
         raise Refused.not_found()
     verb = "reserve" if request.has_window else "pay"
+    if request.status in (_STATUS.VALIDATED, _STATUS.TO_VALIDATE):
+        raise Refused(
+            RefusalCode.WRONG_STATE, Text("Cette demande est déjà payée.", "This request has already been paid.")
+        )
     work.require(request, verb)
     cents = request.amount_requested if given is None else given
     _check_paid_amount(request, cents)
@@ -537,7 +542,7 @@ def requests(
     return question.where(*_conditions(actor, where)) if where else question
 
 
-def request_and_place(row: sa.Row[Any]) -> tuple[PaymentRequest, PointOfSale]:
+def request_and_place(row: Sequence[Any]) -> tuple[PaymentRequest, PointOfSale]:
     """What a row of `requests` holds."""
     width = len(PaymentRequest.columns)
     return PaymentRequest.from_row(row[:width]), PointOfSale.from_row(row[width : width + len(PointOfSale.columns)])
@@ -567,6 +572,26 @@ async def counters(
     return Counters(to_validate=row[0], awaiting_payment=row[1])
 
 
+async def remembered_email(connection: AsyncConnection, actor: Actor, point_of_sale_id: UUID) -> str | None:
+    """Where this user last asked to be told, at a point of sale (P13)."""
+    table = RememberedEmail.table.c
+    return await connection.scalar(
+        sa.select(table.email).where(table.user_id == actor.user_id, table.point_of_sale_id == point_of_sale_id)
+    )
+
+
+async def acted_on(connection: AsyncConnection, actor: Actor, request_id: UUID) -> PaymentRequest | None:
+    """The request that this customer has paid or declined, as it is now."""
+    found = await offer_of_request(connection, actor.tenant, request_id)
+    return found.request if found else None
+
+
+async def offer_of_request(connection: AsyncConnection, tenant: int, request_id: UUID) -> PaymentOffer | None:
+    """What a customer sees of a request, as it is now."""
+    row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.id == request_id))).first()
+    return _offer_of(row) if row else None
+
+
 async def offer(connection: AsyncConnection, tenant: int, token: str) -> PaymentOffer | None:
     """What the bearer of a token is asked to pay, as it is now; None for a token that nothing bears (P20)."""
     row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.token == token))).first()
@@ -583,9 +608,14 @@ def allowed_actions(request: PaymentRequest, actor: Actor) -> list[PaymentReques
         actions = [PaymentRequestAction.CANCEL]
         if request.payment_due_on is None:
             actions.append(PaymentRequestAction.CHANGE_COLLECTION)
-        if request.collection is Collection.QR_CODE:
+        if shows_qr_code(request):
             actions.append(PaymentRequestAction.PRINT)
     return actions
+
+
+def shows_qr_code(request: PaymentRequest) -> bool:
+    """Whether there is a code to scan: only while the request awaits payment and is collected by QR code (P16)."""
+    return request.status is _STATUS.AWAITING_PAYMENT and request.collection is Collection.QR_CODE
 
 
 def allowed_offer_actions(request: PaymentRequest) -> list[PaymentOfferAction]:
@@ -603,8 +633,7 @@ async def suggested_basket_number(connection: AsyncConnection, actor: Actor, poi
     if place is None:
         raise Refused.not_found()
     actor.require_at(place[0], point_of_sale_id, Right.COLLECT)
-    now = await connection.scalar(sa.select(sa.func.tenant_clock(actor.tenant)))
-    assert isinstance(now, datetime)
+    now = await tenant_now(connection, actor.tenant)
     return _free_number(now, (await connection.execute(_numbers_of_the_day(point_of_sale_id, now))).all())
 
 
@@ -871,7 +900,8 @@ def _offers(tenant: int) -> sa.Select[Any]:
 
 
 def _offer_of(row: sa.Row[Any]) -> PaymentOffer:
-    return PaymentOffer(PaymentRequest.from_row(row[:-2]), merchant_name=row[-2], point_of_sale_name=row[-1])
+    values: Sequence[Any] = tuple(row)
+    return PaymentOffer(PaymentRequest.from_row(values[:-2]), values[-2], values[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -954,8 +984,9 @@ async def _told(connection: AsyncConnection, tenant: int, request_id: UUID) -> _
         )
     ).one()
     width = len(PaymentRequest.columns)
-    merchant_name, place, merchant_email, locale, customer_email, payer_reference = list(row)[width:]
-    request = PaymentRequest.from_row(list(row)[:width])
+    told: Sequence[Any] = tuple(row)
+    merchant_name, place, merchant_email, locale, customer_email, payer_reference = told[width:]
+    request = PaymentRequest.from_row(told[:width])
     return _Told(
         request, merchant_name, place, merchant_email, Locale(locale or Locale.FR), customer_email, payer_reference
     )

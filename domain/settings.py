@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         description="smtp://[user:password@]host:port, smtps:// for TLS from the start, smtp+starttls:// for STARTTLS"
     )
     mail_from: str = Field("Escarcelle <ne-pas-repondre@escarcelle.invalid>", description="The sender of every mail.")
+    mail_page_url: str | None = Field(None, description="Where a local mail catcher shows the mails; `dev` sets it.")
     deed_connections: int = Field(
         16, ge=1, le=200, description="Database connections for mutations, in each API process."
     )

@@ -23,14 +23,13 @@ from domain.errors import Refused
 from domain.ledger import AccountKind
 from domain.parties import Issuer
 from domain.settings import Settings
-from domain.texts import Locale
 from domain.work import Work, perform
 
 DATABASE: Final = "escarcelle"
 
 
 def prepare(superuser_url: str, passwords: Mapping[str, str]) -> None:
-    """On a PostgreSQL of our own: make the four roles with these passwords, and the database, where they are missing."""
+    """On a PostgreSQL of our own: make the four roles with these passwords, and the database, where missing."""
     asyncio.run(_prepare(superuser_url, passwords))
 
 

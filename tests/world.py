@@ -21,7 +21,7 @@ from domain.parties import (
     create_point_of_sale,
     credit_holder,
 )
-from domain.settings import Settings
+from domain.settings import Settings, from_environment
 from domain.work import perform
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -46,7 +46,7 @@ class Servers:
         passwords = {role: secrets.token_urlsafe(12) for role in (OWNER, APP, RELAY, READER)}
         escarcelle_database.prepare(postgres.url("postgres"), passwords)
         name = escarcelle_database.DATABASE
-        settings = Settings(
+        settings = from_environment(
             database_url=postgres.url(name, OWNER, passwords[OWNER]),
             app_database_url=postgres.url(name, APP, passwords[APP]),
             relay_database_url=postgres.url(name, RELAY, passwords[RELAY]),

@@ -4,10 +4,10 @@ Revision: 0001
 """
 
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects import postgresql
 
 import domain.db
-from alembic import op
 
 revision = "0001"
 down_revision = None

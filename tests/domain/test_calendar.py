@@ -1,7 +1,5 @@
 """Days and deadlines of Paris, its two nights of the clock change, business days, and how dates are written."""
 
-# ruff: noqa: N802 — tests bear the code of their requirement
-
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo

@@ -1,7 +1,5 @@
 """Ids, tokens and numbers keep their promises; QR codes are read back as a telephone would."""
 
-# ruff: noqa: N802 — tests bear the code of their requirement
-
 import itertools
 import re
 import threading

@@ -1,7 +1,5 @@
 """Amounts: what people type becomes exact cents, and cents become what people read."""
 
-# ruff: noqa: N802 — tests bear the code of their requirement
-
 import contextlib
 from decimal import Decimal
 

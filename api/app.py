@@ -1,0 +1,72 @@
+"""The Starlette application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.context import COOKIES_TO_SET, Services, authorize, make_context
+from api.http import Pages
+from api.limits import SignInLimits
+from api.live import Hub
+from api.schema import GRAPHQL_SCHEMA
+from api.transport import Transport
+from domain.db import Database
+from domain.settings import Settings
+
+
+def create_app(settings: Settings, newest_revision: str) -> Starlette:
+    """The application of one process. It refuses to start as a database role that the tenant wall does not hold."""
+    services = Services(settings, Database(settings), Hub(settings.redis_url), SignInLimits(settings.redis_url))
+    transport: Transport[Any] = Transport(GRAPHQL_SCHEMA, partial(make_context, services), authorize=authorize)
+    pages = Pages(services, newest_revision)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await services.database.open()
+        await services.hub.open()
+        try:
+            yield
+        finally:
+            await services.hub.close()
+            await services.database.close()
+
+    app = Starlette(
+        routes=[
+            *transport.routes("/graphql"),
+            Route("/livez", pages.live),
+            Route("/readyz", pages.ready),
+            Route("/p/{token}", pages.offer),
+            Route("/mails", pages.mails),
+            Route("/", pages.home),
+        ],
+        middleware=[Middleware(Headers)],
+        lifespan=lifespan,
+    )
+    # The server calls this before it waits for its connections: those that listen would keep it waiting.
+    app.state.send_listeners_away = transport.close_all
+    return app
+
+
+class Headers:
+    """What every answer carries, and the cookies that resolvers left."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-content-type-options"] = "nosniff"
+                for cookie in scope.get(COOKIES_TO_SET, ()):
+                    headers.append("set-cookie", cookie)
+            await send(message)
+
+        await self._app(scope, receive, sent if scope["type"] == "http" else send)

@@ -1,0 +1,192 @@
+"""Who is asking, and what a resolver may use: a connection per question, a `work` per mutation."""
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from graphql import OperationType
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import HTTPConnection
+
+from api.limits import SignInLimits
+from api.live import Hub
+from api.transport import Rejected, asked_locale
+from domain import parties
+from domain.access import RIGHTS, Actor, actor_of_token
+from domain.db import Database
+from domain.parties import Holder, Merchant, PointOfSale
+from domain.settings import Settings
+from domain.texts import Locale, Text
+from domain.work import Key, Replayed, perform
+
+COOKIE: Final = "__Host-escarcelle"
+COOKIES_TO_SET: Final = "escarcelle.cookies"
+"""Where a resolver leaves cookies for the answer, in the ASGI scope."""
+
+_SIGN_IN_FIRST: Final = Text("Connectez-vous pour continuer.", "Sign in to continue.")
+_NOT_YOURS: Final = Text("Vos droits ne permettent pas cette consultation.", "Your rights do not include this.")
+_SIGNED_OUT: Final = Text("Votre session est terminée.", "Your session has ended.")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all requests of a process share."""
+
+    settings: Settings
+    database: Database
+    hub: Hub
+    sign_in_limits: SignInLimits
+
+
+@dataclass(eq=False)
+class Context:
+    """One request, or one socket."""
+
+    services: Services
+    connection: HTTPConnection
+    actor: Actor | None
+    token: str | None
+    locale: Locale
+    _ended: "asyncio.Future[str] | None" = None
+    _read: dict[tuple[type, UUID], Any] = field(default_factory=dict)
+
+    # ── who ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def someone(self) -> Actor:
+        """The signed-in user. Raises Rejected (UNAUTHENTICATED)."""
+        if self.actor is None:
+            raise Rejected("UNAUTHENTICATED", _SIGN_IN_FIRST.in_locale(self.locale))
+        return self.actor
+
+    @property
+    def ended(self) -> "asyncio.Future[str] | None":
+        """Completes when the session ends, by the clock or because it was revoked: a socket closes then."""
+        if self.actor is None or self.actor.session_id is None:
+            return None
+        if self._ended is None:
+            loop = asyncio.get_running_loop()
+            self._ended = loop.create_future()
+            self.services.hub.watch_session(self.actor.session_id, self)
+            assert self.actor.session_ends_at is not None, "a session ends some day"
+            left = (self.actor.session_ends_at - datetime.now(UTC)).total_seconds()
+            loop.call_later(max(0.0, left), _end_if_alive, weakref.ref(self))
+        return self._ended
+
+    def end(self) -> None:
+        """The session is over."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(_SIGNED_OUT.in_locale(self.locale))
+
+    async def is_still_open(self) -> bool:
+        """Whether the session still stands in the database."""
+        return self.token is None or await actor_of_token(self.services.database, self.token) is not None
+
+    # ── what it may use ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection behind the caller's tenant wall, for one question."""
+        async with self.services.database.reading(self.someone.tenant) as connection:
+            yield connection
+
+    async def perform(
+        self,
+        deed: Callable[..., Awaitable[T]],
+        *arguments: Any,
+        key: str | None = None,
+        again: Callable[[AsyncConnection, Actor, UUID], Awaitable[T | None]] | None = None,
+        **named: Any,
+    ) -> T:
+        """The deed, in a transaction of its own. With a key that has done it before, what it led to is read `again`,
+        under the caller's rights. Raises Refused."""
+        given = [list(map(str, arguments)), {name: value for name, value in named.items() if value is not None}]
+        used = None if key is None else Key.of(self.someone, key, deed.__qualname__, given)
+        result = await perform(self.services.database, self.someone, deed, *arguments, key=used, **named)
+        if not isinstance(result, Replayed):
+            assert result is not None, "only messages are handled before"
+            return result
+        assert again is not None, "a deed with a key says how to read its answer again"
+        async with self.reading() as connection:
+            found = await again(connection, self.someone, result.id)
+        assert found is not None, "what a user's key led to, the user sees"
+        return found
+
+    # ── what many fields ask for, read once per request ───────────────────────────────────────────────────────────────
+
+    def remember(self, *entities: Merchant | PointOfSale | Holder) -> None:
+        """These were read along with something else."""
+        self._read.update({(type(entity), entity.id): entity for entity in entities})
+
+    async def point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale:
+        """A point of sale of something the caller sees."""
+        found: PointOfSale = await self._once(
+            PointOfSale, point_of_sale_id, lambda c: parties.point_of_sale(c, self.someone, point_of_sale_id)
+        )
+        return found
+
+    async def merchant(self, merchant_id: UUID) -> Merchant:
+        """The merchant of something the caller sees."""
+        found: Merchant = await self._once(Merchant, merchant_id, lambda c: parties.merchant(c, merchant_id))
+        return found
+
+    async def _once(self, kind: type, id_: UUID, read: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        if (kind, id_) not in self._read:
+            async with self.reading() as connection:
+                self._read[kind, id_] = await read(connection)
+        return self._read[kind, id_]
+
+
+def _end_if_alive(reference: "weakref.ref[Context]") -> None:
+    context = reference()
+    if context is not None:
+        context.end()
+
+
+async def make_context(services: Services, connection: HTTPConnection, payload: Mapping[str, object] | None) -> Context:
+    """Who asks: by bearer token, in the header or in a socket's `connection_init` ({"token": …}), else by cookie.
+
+    Raises Rejected (UNAUTHENTICATED) for a token that opens nothing: a client that thinks it is signed in must know."""
+    token, by_cookie = _token(connection, payload)
+    actor = await actor_of_token(services.database, token) if token else None
+    locale = asked_locale(connection.headers.get("accept-language"))
+    if actor is not None and actor.locale is not None:
+        locale = actor.locale
+    if token and actor is None and not by_cookie:
+        raise Rejected("UNAUTHENTICATED", _SIGNED_OUT.in_locale(locale))
+    return Context(services, connection, actor, token if actor else None, locale)
+
+
+def authorize(context: Context, operation: OperationType, root_fields: tuple[str, ...]) -> None:
+    """Whether the caller may use these root fields (RIGHTS). A mutation that its role does not include is refused by
+    the deed, as data; everything else here. Raises Rejected: UNAUTHENTICATED, FORBIDDEN."""
+    for name in root_fields:
+        if RIGHTS.get(name, frozenset()) is None:
+            continue
+        if context.actor is None:
+            raise Rejected("UNAUTHENTICATED", _SIGN_IN_FIRST.in_locale(context.locale))
+        if operation is not OperationType.MUTATION and not context.actor.may_use(name):
+            raise Rejected("FORBIDDEN", _NOT_YOURS.in_locale(context.locale))
+
+
+def cookie(token: str | None, lasts: timedelta) -> str:
+    """The Set-Cookie header for a session's token, or for its end."""
+    kept = f"{COOKIE}={token or ''}; Path=/; Secure; HttpOnly; SameSite=Lax"
+    return f"{kept}; Max-Age={int(lasts.total_seconds()) if token else 0}"
+
+
+def _token(connection: HTTPConnection, payload: Mapping[str, object] | None) -> tuple[str | None, bool]:
+    scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip(), False
+    given = (payload or {}).get("token")
+    if isinstance(given, str) and given:
+        return given, False
+    return connection.cookies.get(COOKIE), True

@@ -1,0 +1,48 @@
+"""How often sign-in may be tried, from one address and for one login."""
+
+from typing import Final
+
+import structlog
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from redis.exceptions import RedisError
+
+from domain.errors import RefusalCode, Refused
+from domain.texts import Text
+
+_PER_ADDRESS: Final = parse("30/minute")
+_PER_LOGIN: Final = parse("10/minute")
+
+log = structlog.get_logger(__name__)
+
+
+class SignInLimits:
+    """Counts tries in Redis, shared by all processes; in this process alone while Redis is away."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._shared = MovingWindowRateLimiter(RedisStorage(f"async+{redis_url}", implementation="redispy"))
+        self._own = MovingWindowRateLimiter(MemoryStorage())
+
+    async def count(self, address: str, issuer: str, login: str) -> None:
+        """One more try. Raises Refused (RATE_LIMITED) with the seconds to wait."""
+        for limit, *about in (
+            (_PER_ADDRESS, "address", address),
+            (_PER_LOGIN, "login", issuer, login.casefold()[:200]),
+        ):
+            if not await self._hit(limit, *about):
+                raise Refused(
+                    RefusalCode.RATE_LIMITED,
+                    Text(
+                        "Trop d’essais : patientez une minute avant de recommencer.",
+                        "Too many tries: wait a minute before trying again.",
+                    ),
+                    retry_after_seconds=60,
+                )
+
+    async def _hit(self, limit: RateLimitItem, *about: str) -> bool:
+        try:
+            return await self._shared.hit(limit, "sign-in", *about)
+        except (RedisError, OSError):
+            log.warning("sign-in tries are counted by this process alone: Redis does not answer")
+            return await self._own.hit(limit, "sign-in", *about)

@@ -1,0 +1,161 @@
+"""Live updates: what changes reaches every open subscription of every process through Redis.
+
+A subscriber is registered before the first state is read. A message says only what changed; the state is read again,
+once for all subscribers of a process that see the same. After Redis was away everything open is read again, so that a
+lost message loses nothing."""
+
+import asyncio
+import weakref
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+T = TypeVar("T")
+
+CHANNEL: Final = "escarcelle:live"
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+Topic = tuple[str, str]
+"""What a subscription follows: a kind of object ("preq") and an identifier, of the object or of where it belongs."""
+
+
+class Listener(Protocol):
+    """Someone whose session may end while it listens."""
+
+    def end(self) -> None:
+        """The session is over."""
+
+    async def is_still_open(self) -> bool:
+        """Whether the session still stands in the database."""
+
+
+class Hub:
+    """The subscriptions of one process."""
+
+    def __init__(self, redis_url: str) -> None:
+        # Keep-alives tell a dead connection; without a time-out of its own a silent one would never be noticed.
+        self._redis = Redis.from_url(redis_url, socket_timeout=None, health_check_interval=5)
+        self._changed: dict[Topic, set[asyncio.Event]] = defaultdict(set)
+        self._reads: dict[tuple[Topic, Hashable], asyncio.Task[Any]] = {}
+        self._sessions: dict[UUID, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start to listen. Redis need not answer yet."""
+        self._task = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._redis.aclose()
+
+    async def is_connected(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            async with asyncio.timeout(1):
+                return bool(await self._redis.ping())
+        except (RedisError, OSError, TimeoutError):
+            return False
+
+    def watch_session(self, session_id: UUID, listener: Listener) -> None:
+        """End the listener when its session ends, as long as it is in use."""
+        self._sessions[session_id].add(listener)
+
+    async def follow(
+        self,
+        topic: Topic,
+        view: Hashable,
+        read: Callable[[], Awaitable[T | None]],
+        version: Callable[[T], Hashable],
+        is_final: Callable[[T], bool],
+    ) -> AsyncGenerator[T, None]:
+        """The state now, then after each change, until it is final or gone. `view` says which subscribers read the
+        same; `version` tells two states apart."""
+        with self._registered(topic) as changed:
+            state, seen = await read(), None
+            while state is not None:
+                now = version(state)
+                if now != seen:
+                    seen = now
+                    yield state
+                if is_final(state):
+                    return
+                await changed.wait()
+                changed.clear()
+                state = await self._read_once(topic, view, read)
+
+    @contextmanager
+    def _registered(self, topic: Topic) -> Any:
+        changed = asyncio.Event()
+        self._changed[topic].add(changed)
+        try:
+            yield changed
+        finally:
+            self._changed[topic].discard(changed)
+            if not self._changed[topic]:
+                del self._changed[topic]
+                for key in [key for key in self._reads if key[0] == topic]:
+                    del self._reads[key]
+
+    async def _read_once(self, topic: Topic, view: Hashable, read: Callable[[], Awaitable[T | None]]) -> T | None:
+        task = self._reads.get((topic, view))
+        if task is None:
+            task = self._reads[topic, view] = asyncio.ensure_future(read())
+        # One subscriber that leaves must not take the read away from the others.
+        found: T | None = await asyncio.shield(task)
+        return found
+
+    def _tell(self, topic: Topic) -> None:
+        if topic in self._changed:
+            for key in [key for key in self._reads if key[0] == topic]:
+                del self._reads[key]
+            for changed in self._changed[topic]:
+                changed.set()
+
+    async def _listen(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(CHANNEL)
+                    await self._read_everything_again()
+                    pause = 0.05
+                    async for message in pubsub.listen():
+                        self._receive(message["data"])
+            except (RedisError, OSError, asyncio.IncompleteReadError) as error:
+                log.warning("live updates are late: Redis does not answer", reason=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _receive(self, data: bytes) -> None:
+        message = orjson.loads(data)
+        kind, id_ = message["kind"], message["id"]
+        if kind == "sess":
+            for listener in list(self._sessions.pop(UUID(id_), ())):
+                listener.end()
+        self._tell((kind, id_))
+        if "place" in message:
+            self._tell((f"{kind}@", message["place"]))
+
+    async def _read_everything_again(self) -> None:
+        for topic in list(self._changed):
+            self._tell(topic)
+        for session_id, listeners in list(self._sessions.items()):
+            alive = list(listeners)
+            if not alive:
+                del self._sessions[session_id]
+            elif not await alive[0].is_still_open():
+                for listener in alive:
+                    listener.end()

@@ -1,0 +1,249 @@
+"""Issuers, merchants, points of sale and holders, as the API shows them."""
+
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+import strawberry
+
+from api.context import Context
+from api.shapes import (
+    Connection,
+    DecimalText,
+    Info,
+    Money,
+    Node,
+    PageOf,
+    field,
+    finds,
+    id_of,
+    in_language,
+    itself,
+    mutation,
+    page,
+    question,
+    result,
+    view,
+)
+from domain import parties, payments
+from domain.texts import Locale, Text
+
+# ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@strawberry.type(description="How to reach the people who help.")
+class Support:
+    """A view of domain.parties.Issuer."""
+
+    phone: str | None = strawberry.field(
+        description="Telephone number.", resolver=lambda root: root.support_phone, graphql_type=str | None
+    )
+    email: str | None = strawberry.field(
+        description="E-mail address.", resolver=lambda root: root.support_email, graphql_type=str | None
+    )
+
+    @strawberry.field(description="When they answer.")
+    def hours(self, info: Info, locale: Locale | None = None) -> str | None:
+        issuer = cast(parties.Issuer, self)
+        return in_language(Text(issuer.support_hours_fr or "", issuer.support_hours_en or ""), info, locale) or None
+
+
+@strawberry.type(description="What payment requests must respect at this issuer.")
+class PaymentRules:
+    """A view of domain.parties.Issuer."""
+
+    minimum_amount: Money = field("The least that may be requested.")
+    maximum_payment_days: int = field("The latest day of a deferred payment, in days from today.")
+    maximum_validation_days: int = field("The longest validation window, in days.")
+    immediate_minutes: int = field("How long an immediate request waits for its payment, in minutes.")
+
+
+@view(
+    parties.Issuer,
+    "Who issues the value and owns the data below it (one tenant): an agency, a federation, a venue, a brand.",
+)
+class Issuer(Node):
+    """A view of domain.parties.Issuer."""
+
+    slug: str = field("Its name in addresses and at sign-in.")
+    name: str = field("Its name for people.")
+    sandbox: bool = field("Whether all this is a rehearsal: only mails leave, marked.")
+    support: Support = itself("How to reach the people who help.", Support)
+    payment_rules: PaymentRules | None = itself("What payment requests must respect.", PaymentRules | None)
+
+    @strawberry.field(description="The issuer's clock: real time, but in a sandbox.")
+    async def now(self, info: Info) -> datetime:
+        async with info.context.reading() as connection:
+            return await parties.now(connection, cast(parties.Issuer, self).tenant)
+
+
+@view(parties.Issuer, "What anyone may know before signing in.")
+class IssuerCard:
+    """A view of domain.parties.Issuer."""
+
+    slug: str = field("Its name in addresses and at sign-in.")
+    name: str = field("Its name for people.")
+    support: Support = itself("How to reach the people who help.", Support)
+
+    @strawberry.field(description="How it calls the login: “N° de convention”.")
+    def login_label(self, info: Info, locale: Locale | None = None) -> str:
+        issuer = cast(parties.Issuer, self)
+        return in_language(Text(issuer.login_label_fr, issuer.login_label_en), info, locale)
+
+    @strawberry.field(description="Whether people may open an account by themselves.")
+    def sign_up_open(self) -> bool:
+        return False
+
+
+@view(parties.Merchant, "Who collects value at its points of sale, and is reimbursed.")
+class Merchant(Node):
+    """A view of domain.parties.Merchant."""
+
+    code: str = field("Its number at the issuer (convention number).")
+    name: str = field("Its name.")
+    active: bool = field("Whether it may collect.")
+
+
+@strawberry.type(description="A postal address.")
+class Address:
+    """A view of domain.parties.PointOfSale."""
+
+    street: str = field("Number and street.")
+    postcode: str = field("Postcode.")
+    town: str = field("Town.")
+    country: str = field("Country, by its ISO 3166 code.")
+
+
+@view(parties.PointOfSale, "Where a merchant collects.")
+class PointOfSale(Node):
+    """A view of domain.parties.PointOfSale."""
+
+    code: str = field("Its code at the merchant: “P001”.")
+    name: str = field("Its name.")
+
+    @strawberry.field(description="Where it is.", graphql_type=Address | None)
+    def address(self) -> parties.PointOfSale | None:
+        place = cast(parties.PointOfSale, self)
+        return place if place.street and place.postcode and place.town and place.country else None
+
+    @strawberry.field(description="Whose it is.", graphql_type=Merchant)
+    async def merchant(self, info: Info) -> parties.Merchant:
+        return await info.context.merchant(cast(parties.PointOfSale, self).merchant_id)
+
+    @strawberry.field(description="Where this user last asked to be told (P13).")
+    async def remembered_email(self, info: Info) -> str | None:
+        async with info.context.reading() as connection:
+            return await payments.remembered_email(connection, info.context.someone, cast(parties.PointOfSale, self).id)
+
+
+@view(parties.Holder, "Who holds value: a customer with a wallet.")
+class Holder(Node):
+    """A view of domain.parties.Holder."""
+
+    reference: str = field("How merchants and the issuer name this holder.")
+    name: str = field("Family name, or the name of an organisation.")
+    first_name: str | None = field("First name.")
+    email: str | None = field("E-mail address.")
+    mobile: str | None = field("Mobile telephone number.")
+
+    @strawberry.field(
+        description="What the holder may spend. Null to those who may not see it.", graphql_type=Money | None
+    )
+    async def wallet(self, info: Info) -> int | None:
+        holder = cast(parties.Holder, self)
+        async with info.context.reading() as connection:
+            return await parties.wallet_amount(connection, info.context.someone, holder.id)
+
+
+HolderResult = result("HolderResult", Holder)
+
+# ── finding them again ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@finds(parties.Issuer)
+async def _find_issuer(context: Context, issuer_id: UUID) -> parties.Issuer | None:
+    async with context.reading() as connection:
+        issuer = await parties.issuer(connection)
+    return issuer if issuer.id == issuer_id else None
+
+
+@finds(parties.Merchant)
+async def _find_merchant(context: Context, merchant_id: UUID) -> parties.Merchant | None:
+    async with context.reading() as connection:
+        return await parties.merchant_seen(connection, context.someone, merchant_id)
+
+
+@finds(parties.PointOfSale)
+async def _find_point_of_sale(context: Context, point_of_sale_id: UUID) -> parties.PointOfSale | None:
+    return await context.point_of_sale(point_of_sale_id)
+
+
+@finds(parties.Holder)
+async def _find_holder(context: Context, holder_id: UUID) -> parties.Holder | None:
+    async with context.reading() as connection:
+        return await parties.holder(connection, context.someone, holder_id)
+
+
+# ── root fields ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@strawberry.type
+class PartyQueries:
+    """Questions about parties."""
+
+    @question("What anyone may know of an issuer before signing in.", IssuerCard | None)
+    async def issuer(self, info: Info, slug: str) -> parties.Issuer | None:
+        return await parties.issuer_of_slug(info.context.services.database, slug)
+
+    @question("The points of sale the viewer may act for.", Connection[PointOfSale])
+    async def points_of_sale(
+        self,
+        info: Info,
+        search: str | None = None,
+        merchant_id: strawberry.ID | None = None,
+        first: int = 50,
+        after: str | None = None,
+    ) -> PageOf[parties.PointOfSale]:
+        context, table = info.context, parties.PointOfSale.table.c
+        of = id_of(merchant_id, parties.Merchant.prefix) if merchant_id is not None else None
+        asked = parties.points_of_sale(context.someone, search, of)
+        order = (table.sort_key, table.id)
+        return await page(
+            context, asked, parties.PointOfSale.from_row, order, descending=False, first=first, after=after
+        )
+
+    @question("The issuer's holders, by name.", Connection[Holder])
+    async def holders(
+        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+    ) -> PageOf[parties.Holder]:
+        context, table = info.context, parties.Holder.table.c
+        asked = parties.holders(context.someone, search)
+        order = (table.sort_key, table.id)
+        return await page(context, asked, parties.Holder.from_row, order, descending=False, first=first, after=after)
+
+
+@strawberry.input(description="Value put into a holder's wallet.")
+class CreditHolderInput:
+    """For `creditHolder`."""
+
+    holder_id: strawberry.ID = strawberry.field(description="Whose wallet.")
+    amount: DecimalText = strawberry.field(description="How much, in euros.")
+    reason: str = strawberry.field(description="Why, for the journal.")
+
+
+@strawberry.type
+class PartyMutations:
+    """Deeds about parties."""
+
+    @mutation(HolderResult, "The issuer puts value into a holder's wallet.")
+    async def credit_holder(
+        self, info: Info, input: CreditHolderInput, idempotency_key: strawberry.ID
+    ) -> parties.Holder:
+        return await info.context.perform(
+            parties.credit_holder,
+            id_of(input.holder_id, parties.Holder.prefix),
+            input.amount,
+            input.reason,
+            key=idempotency_key,
+            again=parties.holder,
+        )

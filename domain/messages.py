@@ -1,0 +1,101 @@
+"""What workers do with a message that the relay handed on: take it in hand, finish with it, fail, give it up; and fire
+a deadline. A message names a row only; what is true is read here, behind the row's lock."""
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+
+from domain.access import Actor
+from domain.deadlines import Deadline, handler
+from domain.outbox import FAILURES_BEFORE_GIVING_UP, DeadLetter, OutboxRow, pause_after
+from domain.parties import Issuer
+from domain.work import Work
+
+IN_HAND: Final = timedelta(seconds=90)
+"""How long a worker may keep a message: longer than any delivery may take, so that nobody else begins with it too."""
+
+
+async def take_in_hand(work: Work, actor: Actor, message_id: UUID) -> bool:
+    """A worker begins with a message, which is then not sent again for a while. False when there is nothing to do: it
+    is done, it was given up, another worker has it, or it waits after a failure."""
+    row = await work.take(OutboxRow.maybe(id=message_id))
+    if row is None:
+        return False
+    sends, claim_at = (await _counts(work, row, "sends", "claim_at"))[:2]
+    if sends == 0 and claim_at > work.real_now:
+        return False
+    # Each sending counts up: none counted since a worker took it means that this worker still has it.
+    work.change(row, sends=0, claim_at=work.real_now + IN_HAND)
+    return True
+
+
+async def finish(work: Work, actor: Actor, message_id: UUID) -> None:
+    """What the message asked for has been done: the row goes. `perform` is given the message's identifier too, so that
+    it enters the inbox."""
+    row = await work.take(OutboxRow.maybe(id=message_id))
+    if row is not None:
+        work.remove(row)
+
+
+async def fail(work: Work, actor: Actor, message_id: UUID, reason: str, *, for_good: bool = False) -> None:
+    """It did not work. The message is tried again after a pause; when it has failed too often, or `for_good`, it
+    becomes a dead letter. `reason` holds no personal data."""
+    row = await work.take(OutboxRow.maybe(id=message_id))
+    if row is None:
+        return
+    failures, created_at, payload = await _counts(work, row, "failures", "created_at", "payload")
+    failures += 1
+    if for_good or failures >= FAILURES_BEFORE_GIVING_UP:
+        work.create(
+            DeadLetter(
+                tenant=work.tenant,
+                id=row.id,
+                topic=row.topic,
+                payload=orjson.loads(payload),
+                created_at=created_at,
+                failures=failures,
+                reason=reason,
+            )
+        )
+        work.remove(row)
+    else:
+        work.change(row, failures=failures, last_error=reason, sends=0, claim_at=work.real_now + pause_after(failures))
+
+
+async def fire(work: Work, actor: Actor, subject_kind: str, subject_id: UUID, name: str) -> None:
+    """A deadline's instant has come: its deed is done. A deadline that is due and that the deed neither ended nor set
+    anew goes, since its object no longer needs it; one that came too early stays. Raises KeyError for a deadline that
+    no flow declares, and what the deed raises."""
+    await handler(subject_kind, name)(work, actor, subject_id)
+    key = (subject_id, name)
+    if key in work.effects.no_longer or key in work.effects.deadlines:
+        return
+    # The deed holds its object's lock, and whoever sets a deadline anew holds it too.
+    table = Deadline.table.c
+    pending = await work.read(
+        sa.select(*Deadline.selected(), Issuer.table.c.frozen_at)
+        .join(Issuer.table, sa.true())
+        .where(table.subject_id == subject_id, table.name == name)
+    )
+    for *values, frozen_at in pending:
+        deadline = Deadline.from_row(values)
+        # Real time says nothing about the instants of a clock that stands still.
+        if deadline.due_at <= work.real_now and frozen_at is None:
+            work.remove(deadline)
+
+
+async def note_failed_deadline(work: Work, actor: Actor, subject_id: UUID, name: str, reason: str) -> None:
+    """A deadline's deed failed; the relay sends it again. `reason` holds no personal data."""
+    deadline = await work.take(Deadline.maybe(subject_id=subject_id, name=name))
+    if deadline is not None:
+        work.change(deadline, last_error=reason)
+
+
+async def _counts(work: Work, row: OutboxRow, *names: str) -> list[Any]:
+    """Columns that the database fills in, which `take` does not load."""
+    table = OutboxRow.table.c
+    columns = [sa.cast(table.payload, sa.Text) if name == "payload" else table[name] for name in names]
+    return list((await work.read(sa.select(*columns).where(table.id == row.id)))[0])

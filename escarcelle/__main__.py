@@ -1,0 +1,5 @@
+"""`python -m escarcelle`."""
+
+from escarcelle.cli import main
+
+main()

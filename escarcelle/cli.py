@@ -1,0 +1,406 @@
+"""The command line: `escarcelle dev` runs everything on one machine; the other commands are its parts, for production.
+
+Each command imports what it needs itself, so that no process loads what it does not use."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from domain.errors import Refused
+from domain.settings import Settings, SettingsInvalid, from_environment
+from escarcelle.embedded import (
+    CannotStart,
+    DataInUse,
+    EmbeddedPostgres,
+    EmbeddedRedis,
+    free_ports,
+    held,
+    kept_secret,
+    write_privately,
+)
+from escarcelle.processes import Program, Supervisor, python_program
+
+app = typer.Typer(
+    name="escarcelle",
+    help="One server for prepaid value, on one ledger.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A trace with the values of local variables would print secrets.
+    pretty_exceptions_enable=False,
+)
+issuer_app = typer.Typer(help="The issuers that this server serves.", no_args_is_help=True)
+app.add_typer(issuer_app, name="issuer")
+
+_DRAIN_SECONDS = 10
+_API_GRACE_SECONDS = _DRAIN_SECONDS + 2
+_BACKLOG = 2048
+_PORT_FREED_WITHIN_SECONDS = 1.0
+_RUNNING = "running.json"
+_DATABASE_ROLES = {
+    "DATABASE_URL": "escarcelle_owner",
+    "APP_DATABASE_URL": "escarcelle_app",
+    "RELAY_DATABASE_URL": "escarcelle_relay",
+    "READER_DATABASE_URL": "escarcelle_reader",
+}
+
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
+_Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")]
+_Data = Annotated[Path, typer.Option(file_okay=False, help="Folder of the databases, secrets and mails.")]
+_Processes = Annotated[int, typer.Option(min=1, max=64, help="API processes that share the port.")]
+
+
+def main() -> None:
+    """Run the command of the command line. Exit codes: 1, it cannot start or was refused; 2, settings or arguments
+    are wrong."""
+    try:
+        app()
+    except (CannotStart, Refused) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except SettingsInvalid as error:
+        print(f"The settings in the environment are not complete:\n{error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+@app.command()
+def dev(
+    port: _Port = 8000,
+    data: _Data = Path(".escarcelle"),
+    api_processes: _Processes = 1,
+    host: _Host = "127.0.0.1",
+) -> None:
+    """Run everything on this machine: PostgreSQL, Redis, API, workers, a mail catcher, and a demo world at first."""
+    data = data.absolute()
+    with held(data), closing(_listen(host, port)) as listener:
+        print(f"Escarcelle is starting; its data is in {data}", flush=True)
+        sys.exit(_Development(data, host, listener, api_processes).run())
+
+
+@app.command()
+def serve(
+    port: _Port = 8000,
+    host: _Host = "127.0.0.1",
+    processes: _Processes = 1,
+    fd: Annotated[int | None, typer.Option(help="File descriptor of a socket that listens already.")] = None,
+) -> None:
+    """Serve the API over HTTP and WebSocket. SIGTERM lets running requests finish, for at most 10 s."""
+    settings = from_environment()
+    listener = socket.socket(fileno=fd) if fd is not None else _listen(host, port)
+    if processes == 1:
+        _serve_here(settings, listener)
+        return
+    with Supervisor() as supervisor:
+        supervisor.start(*_api_programs(processes, listener, os.environ))
+        code = supervisor.run()
+    sys.exit(code)
+
+
+@app.command()
+def work() -> None:
+    """Relay what was committed and do what happens later: mails, deadlines, imports."""
+    from tasks import run
+
+    run.main(from_environment())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version."""
+    from escarcelle import database
+
+    database.migrate(from_environment())
+
+
+@app.command()
+def schema() -> None:
+    """Print the GraphQL schema."""
+    from api import schema as graphql_schema
+
+    print(graphql_schema.printed().rstrip())
+
+
+@app.command()
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Data folder of `escarcelle dev`; by default DATABASE_URL is audited."),
+    ] = None,
+) -> None:
+    """Re-derive every balance, state and total from the ledger; the exit code is not 0 when anything differs."""
+    from reporting import audit as ledger_audit
+
+    if data is None:
+        sys.exit(ledger_audit.main(from_environment().database_url))
+    with _database_of(data.absolute()) as database_url:
+        sys.exit(ledger_audit.main(database_url))
+
+
+@app.command()
+def demo(
+    play: Annotated[str | None, typer.Option(metavar="STORY", help="The story to play; none lists them.")] = None,
+    url: Annotated[str, typer.Option(help="Address of a running `escarcelle dev`.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Play a story against a running server, step by step."""
+    from escarcelle import demo as storyteller
+
+    sys.exit(storyteller.play(play, url))
+
+
+@issuer_app.command("create")
+def create_issuer(
+    slug: Annotated[str, typer.Option(help="Short name in addresses.")],
+    name: Annotated[str, typer.Option(help="Name that people read.")],
+    admin_login: Annotated[str, typer.Option(help="Sign-in of its first administrator.")],
+    admin_email: Annotated[str, typer.Option(help="E-mail address of that administrator.")],
+) -> None:
+    """Create an issuer and print its first administrator's temporary password."""
+    from escarcelle import database
+
+    print(
+        database.create_issuer(
+            from_environment(), slug=slug, name=name, admin_login=admin_login, admin_email=admin_email
+        )
+    )
+
+
+@app.command("catch-mail")
+def catch_mail(
+    smtp_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port that receives mail.")],
+    page_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the page that shows it.")],
+    folder: Annotated[Path, typer.Option(file_okay=False, help="Folder that keeps it.")],
+) -> None:
+    """Receive mail on this machine and show it on a page."""
+    from escarcelle import mailcatcher
+
+    mailcatcher.catch_mail(smtp_port, page_port, folder.absolute())
+
+
+class _Development:
+    """What `dev` runs, and what it tells its children and the person at the keyboard."""
+
+    def __init__(self, data: Path, host: str, listener: socket.socket, api_processes: int) -> None:
+        self._data = data
+        self._listener = listener
+        self._api_processes = api_processes
+        local_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 — compared, not bound
+        self._local_url = f"http://{f'[{local_host}]' if ':' in local_host else local_host}:{listener.getsockname()[1]}"
+        self._mail_page_url = ""
+        self._environment = dict(os.environ)
+        self._running = data / _RUNNING
+        self._running.unlink(missing_ok=True)
+
+    def run(self) -> int:
+        """Run everything until a signal; returns an exit code."""
+        try:
+            with Supervisor(self._write_down) as supervisor:
+                self._start_databases(supervisor)
+                self._start_mail_catcher(supervisor)
+                welcome = self._fill_database()
+                return self._start_programs(supervisor, welcome)
+        finally:
+            self._running.unlink(missing_ok=True)
+
+    def _start_databases(self, supervisor: Supervisor) -> None:
+        if "REDIS_URL" not in os.environ:
+            self._start_redis(supervisor)
+        if "DATABASE_URL" not in os.environ:
+            self._start_postgres(supervisor)
+        self._environment.setdefault("SECRET_KEYS", kept_secret(self._data / "secret_keys"))
+        self._environment.setdefault("PUBLIC_URL", self._local_url)
+
+    def _start_redis(self, supervisor: Supervisor) -> None:
+        server = EmbeddedRedis(self._data)
+        server.start()
+        supervisor.start(Program("redis", server.launch, grace_seconds=5, process=server.process))
+        self._environment["REDIS_URL"] = server.url
+
+    def _start_postgres(self, supervisor: Supervisor) -> None:
+        server = EmbeddedPostgres(self._data)
+        server.start()
+        supervisor.start(
+            Program(
+                "postgresql",
+                server.launch,
+                stop_signal=server.stop_signal,
+                kill_signal=server.immediate_stop_signal,
+                grace_seconds=20,
+                process=server.process,
+            )
+        )
+        self._environment |= _embedded_database_urls(self._data, server)
+        # Its codes and secrets are sealed with the keys that lie beside it.
+        self._environment["SECRET_KEYS"] = kept_secret(self._data / "secret_keys")
+
+    def _start_mail_catcher(self, supervisor: Supervisor) -> None:
+        smtp_port, page_port = free_ports(2)
+        options = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--folder", str(self._data / "mails")]
+        supervisor.start(python_program("mails", "catch-mail", *options, environment=self._environment))
+        # Nothing that is tried out here may reach a real person, whatever the environment says.
+        self._environment["SMTP_URL"] = f"smtp://127.0.0.1:{smtp_port}"
+        self._mail_page_url = f"http://127.0.0.1:{page_port}"
+        self._environment["MAIL_PAGE_URL"] = self._mail_page_url
+
+    def _fill_database(self) -> list[str]:
+        """Migrate, and make the demo world in an empty database; returns lines about its sign-ins."""
+        from escarcelle import database, world
+
+        known = {name.lower(): value for name, value in self._environment.items()}
+        settings = from_environment(**{name: known[name] for name in Settings.model_fields if name in known})
+        database.migrate(settings)
+        return world.create_when_empty(settings)
+
+    def _start_programs(self, supervisor: Supervisor, welcome: list[str]) -> int:
+        supervisor.start(python_program("tasks", "work", environment=self._environment))
+        supervisor.start(*_api_programs(self._api_processes, self._listener, self._environment))
+        code = supervisor.run(until=lambda: _answers(self._local_url))
+        if code is None:
+            lines = ["", f"Escarcelle runs at {self._local_url}", *welcome]
+            lines += [f"Mails: {self._local_url}/mails", "Ctrl-C stops everything.", ""]
+            print("\n".join(lines), flush=True)
+            code = supervisor.run()
+        assert code is not None
+        return code
+
+    def _write_down(self, processes: Mapping[str, int]) -> None:
+        """What tools and `audit` need to find the running servers."""
+        names = [name for name in ("DATABASE_URL", "REDIS_URL", "PUBLIC_URL", "SMTP_URL") if name in self._environment]
+        facts = {
+            "url": self._local_url,
+            "mail_page_url": self._mail_page_url,
+            **{name.lower(): self._environment[name] for name in names},
+            "processes": {"dev": os.getpid(), **processes},
+        }
+        write_privately(self._running, json.dumps(facts, indent=2) + "\n")
+
+
+def _embedded_database_urls(data: Path, server: EmbeddedPostgres) -> dict[str, str]:
+    """The addresses of the embedded database, by variable, each for a user of its own. Users and database are made when
+    they are missing."""
+    from escarcelle import database
+
+    passwords = {role: kept_secret(data / "passwords" / role) for role in _DATABASE_ROLES.values()}
+    database.prepare(server.url("postgres"), passwords)
+    return {
+        variable: server.url("escarcelle", user=role, password=passwords[role])
+        for variable, role in _DATABASE_ROLES.items()
+    }
+
+
+@contextmanager
+def _database_of(data: Path) -> Iterator[str]:
+    """The address of a data folder's database: the running `dev`'s, or the embedded one's, started for this time."""
+    if not data.is_dir():
+        raise CannotStart(f"There is no folder {data}.")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(data))
+        except DataInUse:
+            yield _running_database_url(data)
+            return
+        server = EmbeddedPostgres(data)
+        if not server.exists:
+            raise CannotStart(f"There is no database in {data}.")
+        server.start()
+        stack.callback(server.stop)
+        yield _embedded_database_urls(data, server)["DATABASE_URL"]
+
+
+def _running_database_url(data: Path) -> str:
+    try:
+        return str(json.loads((data / _RUNNING).read_text(encoding="utf-8"))["database_url"])
+    except (FileNotFoundError, KeyError):
+        raise CannotStart(f"The server on {data} is just starting or stopping: try again.") from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. The processes of a server that was just killed may hold the port for another moment."""
+    freed_by = time.monotonic() + _PORT_FREED_WITHIN_SECONDS
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        try:
+            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise CannotStart(f"Cannot listen on {host}, port {port}: {error.strerror}.") from None
+            if time.monotonic() > freed_by:
+                raise CannotStart(
+                    f"Port {port} on {host} is taken by another program: choose one with --port."
+                ) from None
+        time.sleep(0.05)
+
+
+def _api_programs(count: int, listener: socket.socket, environment: Mapping[str, str]) -> list[Program]:
+    descriptor = listener.fileno()
+    return [
+        python_program(
+            "api" if count == 1 else f"api-{number}",
+            "serve",
+            "--fd",
+            str(descriptor),
+            environment=environment,
+            keeps=(descriptor,),
+            grace_seconds=_API_GRACE_SECONDS,
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def _serve_here(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn
+
+    from api.app import create_app
+    from escarcelle.database import newest_revision
+
+    class Server(uvicorn.Server):
+        """Sends away those who listen before it waits for its connections: they would keep it waiting."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await application.state.send_listeners_away()
+            await super().shutdown(sockets)
+
+    application = create_app(settings, newest_revision())
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=65_536,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        # Messages are small; a compressor would cost each socket more memory than everything else.
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        backlog=_BACKLOG,
+        # Longer than proxies keep theirs, so that it is they who close.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    Server(config).run(sockets=[listener])
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=0.5)) as connection:
+        try:
+            connection.request("GET", "/livez")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False

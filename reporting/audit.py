@@ -1,0 +1,934 @@
+"""The audit: every balance, state and total derived a second time, and what differs.
+
+It shares no code with the program that it checks: its SQL is its own, and it says itself what a transfer, a life or a
+deadline must look like. What it has never heard of (a kind of transfer, a journal line, a status) is a difference too,
+so that a new flow is not left out of it by mistake.
+
+Everything is read in one read-only snapshot, so that it can run on a live system."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it must be. Amounts are cents."""
+
+    check: str
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question to the database. `looks_at` is the table whose rows it goes through; `sql` returns the columns what,
+    expected and found of every difference, for the issuer of tenant $1, or for all where $1 is null."""
+
+    name: str
+    looks_at: str
+    sql: str
+
+
+class CannotAudit(Exception):
+    """The database cannot be seen as a whole, so that nothing can be said about it."""
+
+
+def main(url: str) -> int:
+    """Audit the database at this address and print a line per check; returns 0 when nothing differs, 1 when something
+    does, 2 when the audit cannot see everything. The address's user must be the tables' owner, a superuser, or a
+    member of escarcelle_reader."""
+    return asyncio.run(_main(url))
+
+
+async def differences(connection: asyncpg.Connection, tenant: int | None = None) -> list[Difference]:
+    """Everything that differs, for one issuer or for all, in the connection's transaction if it has one. Raises
+    CannotAudit when its user cannot see everything."""
+    async with _snapshot(connection):
+        await _require_sight(connection)
+        return [difference for check in CHECKS for difference in (await _run(connection, check, tenant, None))[1]]
+
+
+# ── how it is asked ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_READER: Final = "escarcelle_reader"
+_EXAMPLES: Final = 10
+
+
+async def _main(url: str) -> int:
+    try:
+        connection = await asyncpg.connect(url)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        _say(f"Nothing was audited: no connection to the database ({error}).")
+        return 2
+    try:
+        async with _snapshot(connection):
+            await _require_sight(connection)
+            return await _report(connection)
+    except CannotAudit as error:
+        _say(f"Nothing was audited: {error}")
+        return 2
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _snapshot(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    if connection.is_in_transaction():
+        yield
+        return
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # Sums over whole tables, each asked once: they want memory, time and a plan of their own, and no compiler.
+        await connection.execute(
+            "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL statement_timeout = 0;"
+            " SET LOCAL plan_cache_mode = force_custom_plan"
+        )
+        yield
+
+
+async def _require_sight(connection: asyncpg.Connection) -> None:
+    """Row-level security hides rows in silence: an audit that sees nothing would find nothing."""
+    hidden = await _hidden_tables(connection)
+    if hidden and await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER'))", _READER
+    ):
+        await connection.execute(f"SET LOCAL ROLE {_READER}")
+        hidden = await _hidden_tables(connection)
+    if hidden:
+        user = await connection.fetchval("SELECT current_user")
+        raise CannotAudit(
+            f"{user} does not see every row of {', '.join(hidden)};"
+            f" the tables' owner, a superuser or a member of {_READER} does."
+        )
+
+
+async def _hidden_tables(connection: asyncpg.Connection) -> list[str]:
+    names = sorted({*_TABLES, *(check.looks_at for check in CHECKS)})
+    return [row["name"] for row in await connection.fetch(_HIDDEN, names)]
+
+
+async def _report(connection: asyncpg.Connection) -> int:
+    issuers = await connection.fetchval("SELECT count(*) FROM issuers")
+    at = await connection.fetchval("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')")
+    _say(f"Audit at {at} UTC, {issuers} issuers")
+    counts: dict[str, int] = {}
+    width = max(len(check.name) for check in CHECKS)
+    total = 0
+    for check in CHECKS:
+        table = check.looks_at
+        if table not in counts:
+            counts[table] = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 — ours
+        number, examples = await _run(connection, check, None, _EXAMPLES)
+        verdict = "ok" if not number else "1 difference" if number == 1 else f"{number} differences"
+        _say(f"{check.name:<{width}}  {counts[table]:>10} {table:<16}  {verdict}")
+        for example in examples:
+            _say(f"    {example}")
+        if number > len(examples):
+            _say(f"    … and {number - len(examples)} more")
+        total += number
+    _say("Nothing differs." if not total else f"Differences: {total}")
+    return 1 if total else 0
+
+
+async def _run(
+    connection: asyncpg.Connection, check: Check, tenant: int | None, most: int | None
+) -> tuple[int, list[Difference]]:
+    """How many differences there are, and at most so many of them."""
+    rows = await connection.fetch(
+        f"{_KNOWN} SELECT count(*) OVER () AS number, what, expected, found, $1::integer AS tenant"  # noqa: S608 — ours
+        f" FROM ({check.sql}) AS differing ORDER BY what, expected LIMIT $2",
+        tenant,
+        most,
+    )
+    number = rows[0]["number"] if rows else 0
+    return number, [Difference(check.name, row["what"], row["expected"], row["found"] or "nothing") for row in rows]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+# What the checks read besides what they look at.
+_TABLES: Final = ("dead_letters", "holders", "inbox", "issuers", "merchants", "points_of_sale", "users")
+
+_HIDDEN: Final = """
+SELECT name FROM unnest($1::text[]) AS name LEFT JOIN pg_class c ON c.oid = to_regclass(name)
+WHERE c.oid IS NULL OR NOT has_table_privilege(c.oid, 'SELECT')
+   OR row_security_active(c.oid) AND (
+     NOT EXISTS (
+       SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
+         AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+         AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_has_role(r, 'USAGE')))
+     OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive))
+ORDER BY name
+"""
+
+# ── what must be so ───────────────────────────────────────────────────────────────────────────────────────────────────
+# `t.tenant = coalesce($1, t.tenant)` is one issuer, or all. A rule beside a row holds only when it is true: one that
+# cannot be decided, because something is null, does not hold.
+
+_KNOWN: Final = """
+WITH forms(kind, subject_kind, reason, line) AS (VALUES
+  ('TRANSFER', 'hold', 'credit',     'hold.credit'),
+  ('TRANSFER', 'preq', 'payment',    'preq.pay'),
+  ('RESERVE',  'preq', 'payment',    'preq.pay'),
+  ('POST',     'preq', 'validation', 'preq.validate'),
+  ('VOID',     'preq', 'cancel',     'preq.cancel'),
+  ('VOID',     'preq', 'expire',     'preq.expire')
+), objects(tenant, kind, id) AS (
+  SELECT tenant, 'preq', id FROM payment_requests UNION ALL SELECT tenant, 'hold', id FROM holders
+  UNION ALL SELECT tenant, 'mrch', id FROM merchants UNION ALL SELECT tenant, 'posl', id FROM points_of_sale
+  UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
+)"""
+"""Stands before every check: the forms that a transfer may have, each with the journal line that is written with it;
+and every object that others point to. Sessions are missing, because they are not for the reader's eyes."""
+
+_LEDGER: Final = (
+    Check(
+        "transfers have two sides or more and sum to zero",
+        "transfers",
+        """
+        SELECT format('tenant %s, transfer %s', t.tenant, t.id) AS what,
+               'two postings or more that sum to 0' AS expected,
+               format('%s postings in %s, sum %s', count(p.amount), coalesce(p.unit, 'no unit'), sum(p.amount)) AS found
+        FROM transfers t LEFT JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+        WHERE t.tenant = coalesce($1, t.tenant)
+        GROUP BY t.tenant, t.id, p.unit HAVING count(p.amount) < 2 OR sum(p.amount) <> 0
+        """,
+    ),
+    Check(
+        "postings belong to a transfer and to an account of their unit",
+        "postings",
+        """
+        SELECT format('tenant %s, posting of transfer %s on account %s', p.tenant, p.transfer_id, p.account_id) AS what,
+               format('a transfer, an account in %s, an amount', p.unit) AS expected,
+               format('transfer %s, account in %s, %s', coalesce(t.id::text, 'missing'), coalesce(a.unit, 'nothing'),
+                      p.amount) AS found
+        FROM postings p
+        LEFT JOIN transfers t ON t.tenant = p.tenant AND t.id = p.transfer_id
+        LEFT JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id
+        WHERE p.tenant = coalesce($1, p.tenant) AND (t.id IS NULL OR a.unit IS DISTINCT FROM p.unit OR p.amount = 0)
+        """,
+    ),
+    Check(
+        "the ledger sums to zero",
+        "postings",
+        """
+        SELECT format('tenant %s, all accounts in %s', p.tenant, p.unit) AS what, '0' AS expected,
+               sum(p.amount)::text AS found
+        FROM postings p WHERE p.tenant = coalesce($1, p.tenant) GROUP BY p.tenant, p.unit HAVING sum(p.amount) <> 0
+        """,
+    ),
+    Check(
+        "transfers have a known form",
+        "transfers",
+        """
+        SELECT format('tenant %s, transfer %s', t.tenant, t.id) AS what, 'a known kind, subject and reason' AS expected,
+               concat_ws(' ', t.kind, t.subject_kind, t.reason) AS found
+        FROM transfers t WHERE t.tenant = coalesce($1, t.tenant)
+          AND (t.kind, t.subject_kind, t.reason) NOT IN (SELECT f.kind, f.subject_kind, f.reason FROM forms f)
+        """,
+    ),
+    Check(
+        "parties have their accounts, and nobody else has one",
+        "accounts",
+        """
+        WITH expected AS (
+          SELECT tenant, 'WALLET' AS kind, id AS owner_id FROM holders
+          UNION ALL SELECT tenant, unnest(ARRAY['MERCHANT', 'HELD']), id FROM merchants
+          -- An issuer's row comes a transaction before its account and its line in the journal.
+          UNION ALL SELECT tenant, 'FUNDING', subject_id FROM journal WHERE kind = 'issr.create'
+        ), parties AS (SELECT * FROM expected e WHERE e.tenant = coalesce($1, e.tenant)
+        ), opened AS (
+          SELECT a.tenant, a.kind, a.owner_id, count(*) AS number FROM accounts a
+          WHERE a.tenant = coalesce($1, a.tenant) AND a.unit = 'EUR' GROUP BY a.tenant, a.kind, a.owner_id
+        )
+        SELECT format('tenant %s, %s account of %s', tenant, kind, owner_id) AS what,
+               CASE WHEN e.owner_id IS NULL THEN 'none' ELSE '1' END AS expected, coalesce(o.number, 0)::text AS found
+        FROM parties e FULL JOIN opened o USING (tenant, kind, owner_id)
+        WHERE e.owner_id IS NULL OR o.number IS DISTINCT FROM 1
+        """,
+    ),
+    Check(
+        "wallets, and nothing else, keep a balance",
+        "accounts",
+        """
+        SELECT format('tenant %s, %s account %s', tenant, coalesce(a.kind, 'no'), account_id) AS what,
+               CASE a.kind WHEN 'WALLET' THEN 'a balance with floor 0' ELSE 'no balance' END AS expected,
+               CASE WHEN b.amount IS NULL THEN 'no balance' ELSE format('a balance with floor %s', b.floor) END AS found
+        FROM (SELECT tenant, id AS account_id, kind FROM accounts WHERE tenant = coalesce($1, tenant)) a
+        FULL JOIN (SELECT * FROM balances WHERE tenant = coalesce($1, tenant)) b USING (tenant, account_id)
+        WHERE (b.amount IS NOT NULL) IS DISTINCT FROM (a.kind = 'WALLET') OR b.floor <> 0
+        """,
+    ),
+    Check(
+        "kept balances are the sum of their postings",
+        "balances",
+        """
+        WITH sums AS (
+          SELECT p.tenant, p.account_id, sum(p.amount) AS total FROM postings p
+          WHERE p.tenant = coalesce($1, p.tenant) GROUP BY p.tenant, p.account_id
+        )
+        SELECT format('tenant %s, balance of account %s', b.tenant, b.account_id) AS what,
+               coalesce(s.total, 0)::text AS expected, b.amount::text AS found
+        FROM balances b LEFT JOIN sums s USING (tenant, account_id)
+        WHERE b.tenant = coalesce($1, b.tenant) AND b.amount <> coalesce(s.total, 0)
+        """,
+    ),
+    Check(
+        "no balance is below its floor",
+        "balances",
+        """
+        SELECT format('tenant %s, balance of account %s', b.tenant, b.account_id) AS what,
+               format('%s or more', b.floor) AS expected, b.amount::text AS found
+        FROM balances b WHERE b.tenant = coalesce($1, b.tenant) AND b.amount < b.floor
+        """,
+    ),
+    Check(
+        "a settlement ends one reservation, and no reservation ends twice",
+        "transfers",
+        """
+        SELECT format('tenant %s, %s %s', s.tenant, s.kind, s.id) AS what, rule.expected,
+               format('settles %s (%s)', coalesce(s.settles::text, 'nothing'), coalesce(r.kind, 'missing')) AS found
+        FROM (
+          SELECT *, count(*) OVER (PARTITION BY tenant, settles) AS settlements
+          FROM transfers WHERE tenant = coalesce($1, tenant) AND (settles IS NOT NULL OR kind IN ('POST', 'VOID'))
+        ) s
+        LEFT JOIN transfers r ON r.tenant = s.tenant AND r.id = s.settles
+        CROSS JOIN LATERAL (VALUES
+          ('POST or VOID of a RESERVE', s.kind IN ('POST', 'VOID') AND r.kind = 'RESERVE'),
+          ('about what was reserved', r.subject_kind = s.subject_kind AND r.subject_id = s.subject_id),
+          ('the only settlement', s.settlements = 1)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "a settlement empties what was held, and gives back to whom it came from",
+        "transfers",
+        """
+        WITH sides AS (
+          SELECT t.tenant, coalesce(t.settles, t.id) AS reservation_id, p.account_id, a.kind,
+                 coalesce(sum(p.amount) FILTER (WHERE t.kind = 'RESERVE'), 0) AS reserved,
+                 coalesce(sum(p.amount) FILTER (WHERE t.kind <> 'RESERVE'), 0) AS settled
+          FROM transfers t
+          JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+          JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id
+          WHERE t.tenant = coalesce($1, t.tenant) AND t.kind <> 'TRANSFER'
+          GROUP BY t.tenant, coalesce(t.settles, t.id), p.account_id, a.kind
+        )
+        SELECT format('tenant %s, reservation %s on %s account %s', l.tenant, l.reservation_id, l.kind, l.account_id)
+                 AS what, rule.expected,
+               format('reserved %s, then %s %s', l.reserved, coalesce(s.kind, 'not settled'), l.settled) AS found
+        FROM sides l LEFT JOIN transfers s ON s.tenant = l.tenant AND s.settles = l.reservation_id
+        CROSS JOIN LATERAL (VALUES
+          ('reserved onto HELD, and from elsewhere',
+            CASE l.kind WHEN 'HELD' THEN l.reserved > 0 ELSE l.reserved <= 0 END),
+          ('HELD emptied to the cent', l.kind <> 'HELD' OR s.id IS NULL OR l.settled = -l.reserved),
+          ('all given back by a VOID', s.kind IS DISTINCT FROM 'VOID' OR l.settled = -l.reserved),
+          ('no more than was taken given back',
+            l.kind = 'HELD' OR l.reserved = 0 OR l.settled BETWEEN 0 AND -l.reserved),
+          ('something for the others', l.kind = 'HELD' OR l.reserved <> 0 OR l.settled > 0)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "held accounts hold the open reservations",
+        "accounts",
+        """
+        SELECT format('tenant %s, HELD account %s', a.tenant, a.id) AS what,
+               coalesce(sum(p.amount) FILTER (WHERE t.kind = 'RESERVE' AND s.id IS NULL), 0)::text AS expected,
+               sum(p.amount)::text AS found
+        FROM accounts a
+        JOIN postings p ON p.tenant = a.tenant AND p.account_id = a.id
+        LEFT JOIN transfers t ON t.tenant = p.tenant AND t.id = p.transfer_id
+        LEFT JOIN transfers s ON s.tenant = t.tenant AND s.settles = t.id
+        WHERE a.tenant = coalesce($1, a.tenant) AND a.kind = 'HELD'
+        GROUP BY a.tenant, a.id
+        HAVING sum(p.amount) <> coalesce(sum(p.amount) FILTER (WHERE t.kind = 'RESERVE' AND s.id IS NULL), 0)
+        """,
+    ),
+    Check(
+        "credits go from the issuer to the holder, as the journal says",
+        "journal",
+        """
+        WITH told AS (
+          SELECT j.tenant, j.subject_id, j.xact, sum(j.amount) AS amount FROM journal j
+          WHERE j.tenant = coalesce($1, j.tenant) AND j.kind = 'hold.credit' GROUP BY j.tenant, j.subject_id, j.xact
+        ), expected AS (
+          SELECT e.tenant, e.subject_id, e.xact, side.kind, side.owner_id, side.amount
+          FROM told e JOIN issuers i ON i.tenant = e.tenant
+          CROSS JOIN LATERAL (VALUES ('FUNDING', i.id, -e.amount), ('WALLET', e.subject_id, e.amount))
+            AS side(kind, owner_id, amount)
+        ), moved AS (
+          SELECT t.tenant, t.subject_id, t.xact, a.kind, a.owner_id, sum(p.amount) AS amount
+          FROM transfers t
+          JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+          JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id
+          WHERE t.tenant = coalesce($1, t.tenant) AND t.subject_kind = 'hold'
+          GROUP BY t.tenant, t.subject_id, t.xact, a.kind, a.owner_id
+        )
+        SELECT format('tenant %s, credit of holder %s, on %s account of %s', tenant, subject_id, kind, owner_id)
+                 AS what, coalesce(e.amount::text, 'nothing') AS expected, m.amount::text AS found
+        FROM expected e FULL JOIN moved m USING (tenant, subject_id, xact, kind, owner_id)
+        WHERE e.amount IS DISTINCT FROM m.amount OR e.amount = 0
+        """,
+    ),
+)
+
+_PAYMENTS: Final = (
+    Check(
+        "requests have what their status says, and nothing else",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', r.status, 'amount_paid', r.amount_paid,
+                 'amount_validated', r.amount_validated, 'paid_at', r.paid_at, 'payer_id', r.payer_id,
+                 'validation_days', r.validation_days, 'validation_deadline', r.validation_deadline,
+                 'reservation_id', r.reservation_id))::text AS found
+        FROM payment_requests r
+        CROSS JOIN LATERAL (SELECT r.amount_paid IS NOT NULL AS paid, r.validation_days IS NOT NULL AS has_window) AS x
+        CROSS JOIN LATERAL (VALUES
+          ('a known status', r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE', 'VALIDATED', 'CANCELLED', 'EXPIRED')),
+          ('unpaid while AWAITING_PAYMENT', r.status <> 'AWAITING_PAYMENT' OR NOT x.paid),
+          ('paid when TO_VALIDATE or VALIDATED', r.status NOT IN ('TO_VALIDATE', 'VALIDATED') OR x.paid),
+          ('a validation window when TO_VALIDATE, and when paid money went back',
+            NOT x.paid OR x.has_window OR r.status = 'VALIDATED'),
+          ('paid_at and payer_id when paid, and only then',
+            (r.paid_at IS NOT NULL) = x.paid AND (r.payer_id IS NOT NULL) = x.paid),
+          ('validation_deadline and reservation_id when paid with a validation window, and only then',
+            (r.validation_deadline IS NOT NULL) = (x.paid AND x.has_window)
+            AND (r.reservation_id IS NOT NULL) = (x.paid AND x.has_window)),
+          ('amount_validated when VALIDATED, and only then',
+            (r.amount_validated IS NOT NULL) = (r.status = 'VALIDATED'))
+        ) AS rule(expected, holds)
+        WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "requests' amounts agree with each other and with the flow",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               format('%s, requested %s, paid %s, validated %s', r.flow, r.amount_requested,
+                      coalesce(r.amount_paid::text, 'nothing'), coalesce(r.amount_validated::text, 'nothing')) AS found
+        FROM payment_requests r
+        CROSS JOIN LATERAL (VALUES
+          ('more than nothing requested', r.amount_requested > 0),
+          ('paid: more than nothing, no more than requested',
+            r.amount_paid IS NULL OR r.amount_paid BETWEEN 1 AND r.amount_requested),
+          ('validated: more than nothing, no more than paid',
+            r.amount_validated IS NULL OR r.amount_validated BETWEEN 1 AND r.amount_paid),
+          ('paid in full in flow DEFERRED',
+            r.flow <> 'DEFERRED' OR r.amount_paid IS NULL OR r.amount_paid = r.amount_requested),
+          ('validated as paid without a validation window',
+            r.validation_days IS NOT NULL OR r.amount_validated IS NULL OR r.amount_validated = r.amount_paid)
+        ) AS rule(expected, holds)
+        WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "requests' flows and deadlines follow the merchant's two choices",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('flow', r.flow, 'created_at', r.created_at,
+                 'payment_due_on', r.payment_due_on, 'payment_deadline', r.payment_deadline, 'paid_at', r.paid_at,
+                 'validation_days', r.validation_days, 'validation_deadline', r.validation_deadline))::text AS found
+        FROM payment_requests r
+        CROSS JOIN LATERAL (VALUES
+          ('the flow of its two choices',
+            r.flow = CASE WHEN r.payment_due_on IS NULL THEN 'IMMEDIATE' ELSE 'DEFERRED' END
+              || CASE WHEN r.validation_days IS NULL THEN '' ELSE '_WITH_VALIDATION' END),
+          ('one day or more to validate', r.validation_days IS NULL OR r.validation_days > 0),
+          ('due on a later day than it was made',
+            r.payment_due_on IS NULL OR r.payment_due_on > (r.created_at AT TIME ZONE 'Europe/Paris')::date),
+          ('payable until the end of its day in Europe/Paris, or for some time', CASE WHEN r.payment_due_on IS NULL
+            THEN r.payment_deadline > r.created_at
+            ELSE r.payment_deadline = (r.payment_due_on + 1)::timestamp AT TIME ZONE 'Europe/Paris' END),
+          ('to validate until the end of its last day in Europe/Paris', r.validation_deadline IS NULL
+            OR r.validation_deadline = ((r.paid_at AT TIME ZONE 'Europe/Paris')::date
+                                        + r.validation_days::integer + 1)::timestamp AT TIME ZONE 'Europe/Paris')
+        ) AS rule(expected, holds)
+        WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "requests were acted on before their deadlines, and expired after",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', r.status, 'payment_deadline', r.payment_deadline,
+                 'paid_at', r.paid_at, 'validation_deadline', r.validation_deadline,
+                 'last_action_at', r.last_action_at))::text AS found
+        FROM payment_requests r
+        CROSS JOIN LATERAL (SELECT coalesce(r.validation_deadline, r.payment_deadline) AS ends_at) AS x
+        CROSS JOIN LATERAL (VALUES
+          ('paid before payment_deadline', r.paid_at IS NULL OR r.paid_at < r.payment_deadline),
+          ('decided before its deadline',
+            r.status NOT IN ('VALIDATED', 'CANCELLED') OR r.last_action_at < x.ends_at),
+          ('expired at its deadline or later', r.status <> 'EXPIRED' OR r.last_action_at >= x.ends_at)
+        ) AS rule(expected, holds)
+        WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "requests name their own merchant's place, and are paid by the customer named",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               format('merchant %s, place %s of merchant %s, customer %s, payer %s', r.merchant_id,
+                      r.point_of_sale_id, p.merchant_id, r.customer_id, r.payer_id) AS found
+        FROM payment_requests r
+        LEFT JOIN points_of_sale p ON p.tenant = r.tenant AND p.id = r.point_of_sale_id
+        CROSS JOIN LATERAL (VALUES
+          ('a place of its merchant', p.merchant_id = r.merchant_id),
+          ('the customer as payer', r.customer_id IS NULL OR r.payer_id IS NULL OR r.payer_id = r.customer_id)
+        ) AS rule(expected, holds)
+        WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "no basket number is held twice at a place",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, basket %s at place %s', r.tenant, r.basket_number, r.point_of_sale_id) AS what,
+               'one live request' AS expected, format('%s live requests', count(*)) AS found
+        FROM payment_requests r
+        WHERE r.tenant = coalesce($1, r.tenant) AND r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE', 'VALIDATED')
+        GROUP BY r.tenant, r.point_of_sale_id, r.basket_number HAVING count(*) > 1
+        """,
+    ),
+    Check(
+        "payments stand in the ledger, side by side with their requests",
+        "payment_requests",
+        """
+        WITH expected AS (
+          SELECT r.tenant, r.id AS subject_id, side.transfer, side.account, side.owner_id, side.amount
+          FROM payment_requests r
+          CROSS JOIN LATERAL (
+            SELECT r.validation_days IS NOT NULL AS has_window, r.status = 'VALIDATED' AS validated,
+                   r.status IN ('CANCELLED', 'EXPIRED') AS given_back, r.amount_paid - r.amount_validated AS rest
+          ) AS x
+          CROSS JOIN LATERAL (VALUES
+            ('TRANSFER', 'WALLET',   r.payer_id,    -r.amount_paid,     NOT x.has_window),
+            ('TRANSFER', 'MERCHANT', r.merchant_id, r.amount_validated, NOT x.has_window),
+            ('RESERVE',  'WALLET',   r.payer_id,    -r.amount_paid,     x.has_window),
+            ('RESERVE',  'HELD',     r.merchant_id, r.amount_paid,      x.has_window),
+            ('POST',     'HELD',     r.merchant_id, -r.amount_paid,     x.has_window AND x.validated),
+            ('POST',     'MERCHANT', r.merchant_id, r.amount_validated, x.has_window AND x.validated),
+            ('POST',     'WALLET',   r.payer_id,    x.rest,             x.has_window AND x.validated AND x.rest <> 0),
+            ('VOID',     'HELD',     r.merchant_id, -r.amount_paid,     x.has_window AND x.given_back),
+            ('VOID',     'WALLET',   r.payer_id,    r.amount_paid,      x.has_window AND x.given_back)
+          ) AS side(transfer, account, owner_id, amount, wanted)
+          WHERE r.tenant = coalesce($1, r.tenant) AND r.amount_paid IS NOT NULL AND side.wanted
+        ), moved AS (
+          SELECT t.tenant, t.subject_id, t.kind AS transfer, a.kind AS account, a.owner_id,
+                 sum(p.amount) AS amount, count(*) AS postings
+          FROM transfers t
+          JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+          JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id
+          WHERE t.tenant = coalesce($1, t.tenant) AND t.subject_kind = 'preq'
+          GROUP BY t.tenant, t.subject_id, t.kind, a.kind, a.owner_id
+        )
+        SELECT format('tenant %s, request %s, %s on %s account of %s', tenant, subject_id, transfer, account, owner_id)
+                 AS what,
+               coalesce(e.amount::text, 'nothing') AS expected,
+               m.amount || CASE m.postings WHEN 1 THEN '' ELSE format(' in %s postings', m.postings) END AS found
+        FROM expected e FULL JOIN moved m USING (tenant, subject_id, transfer, account, owner_id)
+        WHERE e.amount IS DISTINCT FROM m.amount OR m.postings <> 1
+        """,
+    ),
+    Check(
+        "requests point to their own reservation",
+        "payment_requests",
+        """
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, 'a RESERVE about this request' AS expected,
+               format('%s %s about %s', coalesce(t.kind, 'missing'), r.reservation_id,
+                      coalesce(t.subject_id::text, 'nothing')) AS found
+        FROM payment_requests r LEFT JOIN transfers t ON t.tenant = r.tenant AND t.id = r.reservation_id
+        WHERE r.tenant = coalesce($1, r.tenant) AND r.reservation_id IS NOT NULL
+          AND (t.kind, t.subject_kind, t.subject_id) IS DISTINCT FROM ('RESERVE', 'preq', r.id)
+        """,
+    ),
+    Check(
+        "each party's total is what its credits and requests add up to",
+        "accounts",
+        """
+        WITH reasons AS (
+          SELECT r.tenant, side.kind, side.owner_id, side.amount
+          FROM payment_requests r
+          CROSS JOIN LATERAL (VALUES
+            ('MERCHANT', r.merchant_id, r.amount_validated, r.status = 'VALIDATED'),
+            ('WALLET',   r.payer_id,    -r.amount_validated, r.status = 'VALIDATED'),
+            ('HELD',     r.merchant_id, r.amount_paid,      r.status = 'TO_VALIDATE'),
+            ('WALLET',   r.payer_id,    -r.amount_paid,      r.status = 'TO_VALIDATE')
+          ) AS side(kind, owner_id, amount, counts)
+          WHERE r.tenant = coalesce($1, r.tenant) AND side.counts
+          UNION ALL
+          SELECT j.tenant, side.kind, side.owner_id, side.amount
+          FROM journal j JOIN issuers i ON i.tenant = j.tenant
+          CROSS JOIN LATERAL (VALUES ('WALLET', j.subject_id, j.amount), ('FUNDING', i.id, -j.amount))
+            AS side(kind, owner_id, amount)
+          WHERE j.tenant = coalesce($1, j.tenant) AND j.kind = 'hold.credit'
+        ), expected AS (
+          SELECT tenant, kind, owner_id, sum(amount) AS total FROM reasons GROUP BY tenant, kind, owner_id
+        ), sums AS (
+          SELECT p.tenant, p.account_id, sum(p.amount) AS total FROM postings p
+          WHERE p.tenant = coalesce($1, p.tenant) GROUP BY p.tenant, p.account_id
+        ), counted AS (
+          SELECT a.tenant, a.kind, a.owner_id, sum(s.total) AS total
+          FROM accounts a LEFT JOIN sums s ON s.tenant = a.tenant AND s.account_id = a.id
+          WHERE a.tenant = coalesce($1, a.tenant) GROUP BY a.tenant, a.kind, a.owner_id
+        )
+        SELECT format('tenant %s, %s account of %s', tenant, kind, owner_id) AS what,
+               coalesce(e.total, 0)::text AS expected, coalesce(c.total, 0)::text AS found
+        FROM expected e FULL JOIN counted c USING (tenant, kind, owner_id)
+        WHERE coalesce(e.total, 0) <> coalesce(c.total, 0)
+        """,
+    ),
+)
+
+_DEADLINES: Final = (
+    Check(
+        "requests have the deadlines of their status pending, and no others",
+        "deadlines",
+        """
+        WITH wanted AS (
+          SELECT r.tenant, r.id AS subject_id, x.name, x.needed
+          FROM payment_requests r
+          CROSS JOIN LATERAL (VALUES
+            ('expire', true, r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE')),
+            ('warn', false, r.status = 'TO_VALIDATE')
+          ) AS x(name, needed, allowed)
+          WHERE r.tenant = coalesce($1, r.tenant) AND x.allowed
+        ), pending AS (
+          SELECT tenant, subject_id, name, subject_kind FROM deadlines WHERE tenant = coalesce($1, tenant)
+        )
+        SELECT format('tenant %s, deadline %s of %s %s', tenant, name, coalesce(p.subject_kind, 'preq'), subject_id)
+                 AS what,
+               CASE WHEN w.needed IS NULL THEN 'nothing pending' ELSE 'one pending, of a preq' END AS expected,
+               CASE WHEN p.subject_kind IS NULL THEN 'nothing pending' ELSE 'one pending' END AS found
+        FROM wanted w FULL JOIN pending p USING (tenant, subject_id, name)
+        WHERE w.needed IS NULL OR w.needed AND p.subject_kind IS NULL OR p.subject_kind <> 'preq'
+        """,
+    ),
+    Check(
+        "deadlines fall when their requests say",
+        "deadlines",
+        # In a sandbox, where the clock may be moved, the instants are apart by that much. The tenant's clock and the
+        # real one are read one after the other, so that a deadline may come a moment late, and never early.
+        """
+        SELECT format('tenant %s, deadline %s of request %s', d.tenant, d.name, r.id) AS what,
+               x.due_at::text AS expected,
+               d.due_at::text AS found
+        FROM deadlines d
+        JOIN issuers i ON i.tenant = d.tenant AND NOT i.sandbox
+        JOIN payment_requests r ON r.tenant = d.tenant AND r.id = d.subject_id
+        CROSS JOIN LATERAL (SELECT CASE
+          WHEN d.name = 'warn' THEN greatest(r.paid_at, r.validation_deadline - interval '24 hours')
+          WHEN r.status = 'AWAITING_PAYMENT' THEN r.payment_deadline
+          ELSE r.validation_deadline END AS due_at) AS x
+        WHERE d.tenant = coalesce($1, d.tenant)
+          AND (d.due_at BETWEEN x.due_at AND x.due_at + interval '10 seconds') IS NOT TRUE
+        """,
+    ),
+)
+
+_JOURNAL: Final = (
+    Check(
+        "the journal has one creation of every object",
+        "journal",
+        """
+        WITH made AS (
+          SELECT j.tenant, j.subject_id, j.kind, count(*) AS number FROM journal j
+          WHERE j.tenant = coalesce($1, j.tenant) AND j.kind LIKE '%.create' GROUP BY j.tenant, j.subject_id, j.kind
+        )
+        SELECT format('tenant %s, %s %s', o.tenant, o.kind, o.id) AS what, '1 line' AS expected,
+               format('%s lines', coalesce(m.number, 0)) AS found
+        FROM objects o LEFT JOIN made m ON m.tenant = o.tenant AND m.subject_id = o.id AND m.kind = o.kind || '.create'
+        WHERE o.tenant = coalesce($1, o.tenant) AND coalesce(m.number, 0) <> 1
+          -- An issuer's row comes a transaction before its line.
+          AND NOT (o.kind = 'issr' AND m.number IS NULL)
+        """,
+    ),
+    Check(
+        "the journal tells each request's life",
+        "journal",
+        """
+        WITH lives AS (
+          SELECT r.tenant, r.id, r.status, r.version,
+                 r.amount_paid IS NOT NULL AS paid, r.validation_days IS NOT NULL AS has_window,
+                 count(*) FILTER (WHERE j.kind = 'preq.pay') AS payments,
+                 count(*) FILTER (WHERE j.kind = 'preq.validate') AS validations,
+                 count(*) FILTER (WHERE j.kind = 'preq.cancel') AS cancellations,
+                 count(*) FILTER (WHERE j.kind = 'preq.decline') AS declines,
+                 count(*) FILTER (WHERE j.kind = 'preq.expire') AS expiries,
+                 count(*) FILTER (WHERE j.kind NOT IN ('preq.create', 'preq.warn')) AS changes,
+                 min(j.sequence) FILTER (WHERE j.kind = 'preq.create') AS creation, min(j.sequence) AS first,
+                 max(j.sequence) FILTER (WHERE j.kind = ANY (x.last_kinds)) AS last_of_status, max(j.sequence) FILTER
+                   (WHERE j.kind <> 'preq.warn') AS last,
+                 bool_or(j.kind = 'preq.create' AND j.at = r.created_at) AS created_then,
+                 bool_or(j.kind = 'preq.pay' AND j.at = r.paid_at) AS paid_then,
+                 bool_or(j.kind = ANY (x.last_kinds) AND j.at = r.last_action_at) AS acted_then
+          FROM payment_requests r
+          CROSS JOIN LATERAL (SELECT CASE r.status
+            WHEN 'AWAITING_PAYMENT' THEN ARRAY['preq.create', 'preq.change_collection']
+            WHEN 'TO_VALIDATE' THEN ARRAY['preq.pay']
+            WHEN 'VALIDATED' THEN ARRAY[CASE WHEN r.validation_days IS NULL THEN 'preq.pay' ELSE 'preq.validate' END]
+            WHEN 'CANCELLED' THEN ARRAY['preq.cancel', 'preq.decline']
+            WHEN 'EXPIRED' THEN ARRAY['preq.expire'] END AS last_kinds) AS x
+          LEFT JOIN journal j ON j.tenant = r.tenant AND j.subject_id = r.id
+          WHERE r.tenant = coalesce($1, r.tenant)
+          GROUP BY r.tenant, r.id
+        )
+        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, rule.expected,
+               jsonb_build_object('status', r.status, 'payments', r.payments, 'validations', r.validations,
+                 'cancellations', r.cancellations, 'declines', r.declines, 'expiries', r.expiries,
+                 'changes', r.changes, 'version', r.version)::text AS found
+        FROM lives r
+        CROSS JOIN LATERAL (VALUES
+          ('its creation first, at created_at', r.creation = r.first AND r.created_then),
+          ('one payment if paid, at paid_at', r.payments = r.paid::integer AND (NOT r.paid OR r.paid_then)),
+          ('one validation if VALIDATED in a window',
+            r.validations = (r.has_window AND r.status = 'VALIDATED')::integer),
+          ('one cancellation or refusal if CANCELLED',
+            r.cancellations + r.declines = (r.status = 'CANCELLED')::integer),
+          ('no refusal of what was paid', r.declines = 0 OR NOT r.paid),
+          ('one expiry if EXPIRED', r.expiries = (r.status = 'EXPIRED')::integer),
+          ('the line of its status last, at last_action_at', r.last_of_status = r.last AND r.acted_then),
+          ('a line for each change', r.changes = r.version)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "the journal says the same as the requests",
+        "journal",
+        """
+        SELECT format('tenant %s, line %s (%s) about request %s', j.tenant, j.id, j.kind, r.id) AS what, rule.expected,
+               concat('amount ', coalesce(j.amount::text, 'none'), ', place ', j.point_of_sale_id, ', holder ',
+                      j.holder_id) AS found
+        FROM journal j JOIN payment_requests r ON r.tenant = j.tenant AND r.id = j.subject_id
+        CROSS JOIN LATERAL (SELECT CASE j.kind WHEN 'preq.create' THEN r.amount_requested
+          WHEN 'preq.pay' THEN r.amount_paid WHEN 'preq.validate' THEN r.amount_validated END AS amount) AS x
+        CROSS JOIN LATERAL (VALUES
+          ('a known line', j.subject_kind = 'preq' AND j.kind IN ('preq.create', 'preq.change_collection', 'preq.pay',
+            'preq.decline', 'preq.validate', 'preq.cancel', 'preq.expire', 'preq.warn')),
+          (concat('amount ', coalesce(x.amount::text, 'none')), j.amount IS NOT DISTINCT FROM x.amount),
+          (concat('place ', r.point_of_sale_id), j.point_of_sale_id = r.point_of_sale_id),
+          (concat('holder ', r.payer_id), j.kind NOT IN ('preq.pay', 'preq.validate') OR j.holder_id = r.payer_id)
+        ) AS rule(expected, holds)
+        WHERE j.tenant = coalesce($1, j.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "transfers and the journal's lines are written together",
+        "transfers",
+        """
+        WITH moved AS (
+          SELECT t.tenant, t.subject_id, f.line, t.xact, t.at, count(*) AS number
+          FROM transfers t JOIN forms f USING (kind, subject_kind, reason)
+          WHERE t.tenant = coalesce($1, t.tenant) GROUP BY t.tenant, t.subject_id, f.line, t.xact, t.at
+        ), told AS (
+          SELECT j.tenant, j.subject_id, j.kind AS line, j.xact, j.at, count(*) AS number
+          FROM journal j WHERE j.tenant = coalesce($1, j.tenant) AND j.kind IN (SELECT line FROM forms)
+          GROUP BY j.tenant, j.subject_id, j.kind, j.xact, j.at
+        )
+        SELECT format('tenant %s, %s of %s at %s', tenant, line, subject_id, at) AS what,
+               'as many transfers as lines, of one transaction' AS expected,
+               format('%s transfers, %s lines', coalesce(m.number, 0), coalesce(t.number, 0)) AS found
+        FROM moved m FULL JOIN told t USING (tenant, subject_id, line, xact, at)
+        -- What was never paid is cancelled, or expires, without a transfer.
+        WHERE m.number IS DISTINCT FROM t.number AND NOT (m.number IS NULL AND line IN ('preq.cancel', 'preq.expire'))
+        """,
+    ),
+    Check(
+        "the journal names what exists",
+        "journal",
+        """
+        SELECT format('tenant %s, line %s (%s)', j.tenant, j.id, j.kind) AS what, rule.expected,
+               format('%s %s, user %s, place %s, holder %s', j.subject_kind, j.subject_id, j.user_id,
+                      j.point_of_sale_id, j.holder_id) AS found
+        FROM journal j
+        LEFT JOIN objects o ON o.tenant = j.tenant AND o.kind = j.subject_kind AND o.id = j.subject_id
+        LEFT JOIN users u ON u.tenant = j.tenant AND u.id = j.user_id
+        LEFT JOIN points_of_sale p ON p.tenant = j.tenant AND p.id = j.point_of_sale_id
+        LEFT JOIN holders h ON h.tenant = j.tenant AND h.id = j.holder_id
+        CROSS JOIN LATERAL (VALUES
+          ('a subject that exists, of its line''s kind',
+            (o.id IS NOT NULL OR j.subject_kind = 'sess') AND split_part(j.kind, '.', 1) = j.subject_kind),
+          ('a user who exists', j.user_id IS NULL OR u.id IS NOT NULL),
+          ('a place that exists', j.point_of_sale_id IS NULL OR p.id IS NOT NULL),
+          ('a holder who exists', j.holder_id IS NULL OR h.id IS NOT NULL)
+        ) AS rule(expected, holds)
+        WHERE j.tenant = coalesce($1, j.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+)
+
+_MESSAGES: Final = (
+    Check(
+        "idempotency keys lead to what exists",
+        "idempotency_keys",
+        """
+        SELECT format('tenant %s, key %s of %s', k.tenant, k.key, k.scope_id) AS what,
+               'an object that exists' AS expected, format('%s %s', k.result_kind, k.result_id) AS found
+        FROM idempotency_keys k
+        LEFT JOIN objects o ON o.tenant = k.tenant AND o.kind = k.result_kind AND o.id = k.result_id
+        WHERE k.tenant = coalesce($1, k.tenant) AND o.id IS NULL
+        """,
+    ),
+    Check(
+        "a message waits, is done, or was given up: one of these",
+        "outbox",
+        """
+        SELECT format('tenant %s, message %s', m.tenant, m.id) AS what, 'in one place' AS expected,
+               string_agg(m.place, ', ' ORDER BY m.place) AS found
+        FROM (
+          SELECT tenant, id, 'outbox' AS place FROM outbox UNION ALL SELECT tenant, message_id, 'inbox' FROM inbox
+          UNION ALL SELECT tenant, id, 'dead_letters' FROM dead_letters
+        ) m
+        WHERE m.tenant = coalesce($1, m.tenant) GROUP BY m.tenant, m.id HAVING count(*) > 1
+        """,
+    ),
+    Check(
+        "messages are about what exists",
+        "outbox",
+        """
+        SELECT format('tenant %s, message %s', m.tenant, m.id) AS what,
+               'an object that exists, of that version or later' AS expected, m.payload::text AS found
+        FROM outbox m
+        LEFT JOIN objects o ON o.tenant = m.tenant AND o.kind = m.payload ->> 'kind' AND o.id::text = m.payload ->> 'id'
+        LEFT JOIN payment_requests r ON r.tenant = o.tenant AND r.id = o.id
+        WHERE m.tenant = coalesce($1, m.tenant) AND m.payload ->> 'kind' IS DISTINCT FROM 'sess'
+          AND (o.id IS NULL OR (m.payload -> 'version') > to_jsonb(r.version))
+        """,
+    ),
+)
+
+_DATABASE: Final = (
+    Check(
+        "the moves that the database allows are the known ones",
+        "transitions",
+        """
+        SELECT format('%s from %s to %s', machine, was, becomes) AS what,
+               CASE WHEN e.known IS NULL THEN 'refused' ELSE 'allowed' END AS expected,
+               CASE WHEN t.found IS NULL THEN 'refused' ELSE 'allowed' END AS found
+        FROM (VALUES
+          ('payment_requests', 'AWAITING_PAYMENT', 'CANCELLED', true),
+          ('payment_requests', 'AWAITING_PAYMENT', 'EXPIRED', true),
+          ('payment_requests', 'AWAITING_PAYMENT', 'TO_VALIDATE', true),
+          ('payment_requests', 'AWAITING_PAYMENT', 'VALIDATED', true),
+          ('payment_requests', 'TO_VALIDATE', 'CANCELLED', true),
+          ('payment_requests', 'TO_VALIDATE', 'EXPIRED', true),
+          ('payment_requests', 'TO_VALIDATE', 'VALIDATED', true),
+          ('sessions', 'OPEN', 'ENDED', true)
+        ) AS e(machine, was, becomes, known)
+        FULL JOIN (SELECT *, true AS found FROM transitions) t USING (machine, was, becomes)
+        WHERE e.known IS NULL OR t.found IS NULL
+        """,
+    ),
+    Check(
+        "the database's triggers stand and are on",
+        "pg_trigger",
+        """
+        SELECT format('trigger %s on %s', e.name, e.at) AS what, format('on, calling %s', e.calls) AS expected,
+               CASE WHEN g.tgenabled IN ('O', 'A') THEN format('on, calling %s', g.tgfoid::regproc)
+                    WHEN g.oid IS NOT NULL THEN 'off' END AS found
+        FROM (VALUES
+          ('transfers', 'append_only', 'refuse_change'), ('postings', 'append_only', 'refuse_change'),
+          ('journal', 'append_only', 'refuse_change'), ('transfers', 'sum_to_zero', 'check_transfer'),
+          ('postings', 'seal', 'seal_postings'), ('payment_requests', 'lifecycle', 'check_transition'),
+          ('sessions', 'lifecycle', 'check_transition')
+        ) AS e(at, name, calls)
+        LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass(e.at) AND g.tgname = e.name AND NOT g.tgisinternal
+        WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A') OR g.tgfoid::regproc::text <> e.calls
+        UNION ALL
+        SELECT format('trigger %s on %s', g.tgname, c.relname), 'on', 'off'
+        FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        WHERE c.relnamespace = 'public'::regnamespace AND g.tgisinternal AND g.tgenabled NOT IN ('O', 'A')
+        """,
+    ),
+    Check(
+        "the database's constraints stand and are checked",
+        "pg_constraint",
+        """
+        SELECT format('constraint %s', e.name) AS what, 'in force' AS expected, 'missing' AS found
+        FROM unnest(ARRAY[
+          'balances_floor_check', 'balances_tenant_account_id_fkey', 'idempotency_keys_pkey', 'payment_requests_pkey',
+          'postings_account_fkey', 'postings_amount_check', 'postings_pkey', 'postings_tenant_transfer_id_fkey',
+          'transfers_pkey', 'transfers_settles_check', 'transfers_tenant_settles_fkey', 'transfers_tenant_settles_key'
+        ]) AS e(name)
+        WHERE NOT EXISTS (
+          SELECT FROM pg_constraint c WHERE c.conname = e.name AND c.connamespace = 'public'::regnamespace)
+        UNION ALL
+        SELECT format('constraint %s', c.conname), 'in force', 'not validated'
+        FROM pg_constraint c WHERE c.connamespace = 'public'::regnamespace AND NOT c.convalidated
+        UNION ALL
+        SELECT 'index payment_requests_basket_key', 'unique', coalesce(pg_get_indexdef(i.indexrelid), 'missing')
+        FROM (VALUES (to_regclass('payment_requests_basket_key'))) AS e(index)
+        LEFT JOIN pg_index i ON i.indexrelid = e.index WHERE (i.indisunique AND i.indisvalid) IS NOT TRUE
+        """,
+    ),
+    Check(
+        "the tenant wall stands around every table",
+        "pg_policy",
+        """
+        WITH walled AS (
+          SELECT c.oid, c.relname, c.relrowsecurity
+          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant' AND NOT a.attisdropped
+          WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+        )
+        SELECT format('table %s', w.relname) AS what, 'row-level security' AS expected, 'none' AS found
+        FROM walled w WHERE NOT w.relrowsecurity
+        UNION ALL
+        SELECT format('policy %s on %s', p.polname, w.relname), 'one tenant''s rows only',
+               concat_ws(' / ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+        FROM walled w JOIN pg_policy p ON p.polrelid = w.oid
+        WHERE EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE r = 0 OR r = to_regrole('escarcelle_app'))
+          AND (pg_get_expr(p.polqual, p.polrelid) NOT LIKE '%app.tenant%'
+            OR pg_get_expr(p.polwithcheck, p.polrelid) NOT LIKE '%app.tenant%')
+        """,
+    ),
+    Check(
+        "the program's roles may do no more than they need",
+        "pg_roles",
+        """
+        SELECT format('role %s', e.name) AS what, 'neither superuser, owner nor above the wall' AS expected,
+               CASE WHEN r.oid IS NULL THEN 'missing' WHEN r.rolsuper THEN 'superuser'
+                    WHEN r.rolbypassrls THEN 'above the wall' ELSE 'owner' END AS found
+        FROM unnest(ARRAY['escarcelle_app', 'escarcelle_relay', 'escarcelle_reader']) AS e(name)
+        LEFT JOIN pg_roles r ON r.rolname = e.name
+        WHERE r.oid IS NULL OR r.rolsuper OR r.rolbypassrls
+           OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+                      AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
+        UNION ALL
+        SELECT format('role %s on %s', r.rolname, e.name), 'not allowed', e.right_
+        FROM (VALUES
+          ('escarcelle_app', 'transfers', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
+          ('escarcelle_app', 'postings', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
+          ('escarcelle_app', 'journal', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
+          ('escarcelle_app', 'transitions', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+          ('escarcelle_reader', 'passwords', 'SELECT'), ('escarcelle_reader', 'sessions', 'SELECT')
+        ) AS e(role, name, right_) JOIN pg_roles r ON r.rolname = e.role JOIN pg_class c ON c.oid = to_regclass(e.name)
+        WHERE has_table_privilege(r.oid, c.oid, e.right_)
+        """,
+    ),
+)
+
+CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_DATABASE)
+"""Every check, in the order of the report."""

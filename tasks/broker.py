@@ -1,0 +1,103 @@
+"""The queue between the relay and the workers, in Redis. It may vanish at any moment: a message names a row of the
+database only, and is sent again until the row is gone."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from dramatiq import Message
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications, TimeLimit
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from domain.settings import Settings
+
+LIVE_CHANNEL: Final = "escarcelle:live"
+"""Where the API's processes listen for what has changed."""
+
+DELIVER: Final = "deliver"
+FIRE: Final = "fire"
+"""The workers' two tasks."""
+
+QUEUE: Final = "messages"
+TIME_LIMIT_SECONDS: Final = 60
+"""After which a task is cut off."""
+
+_NAMESPACE: Final = "escarcelle"
+_QUEUE_TIMEOUT_SECONDS: Final = 5
+_BATCH_TIMEOUT_SECONDS: Final = 2
+
+
+def open_broker(settings: Settings) -> RedisBroker:
+    """The workers' side of the queue.
+
+    Tasks are coroutines on one event loop that Dramatiq's own middleware runs beside the worker threads: that loop owns
+    the database's connections, and each thread waits for one task, so that the threads set how many run at once. There
+    is no retrying, ageing or delaying here: the outbox does all three, and survives Redis."""
+    return _broker(
+        _connect(settings.redis_url, _QUEUE_TIMEOUT_SECONDS),
+        AsyncIO(),
+        ShutdownNotifications(),
+        TimeLimit(time_limit=TIME_LIMIT_SECONDS * 1000),
+    )
+
+
+def delivery(tenant: int, outbox_id: UUID) -> Message[None]:
+    """The message that asks a worker to deliver an outbox row."""
+    return _message(DELIVER, tenant, str(outbox_id))
+
+
+def firing(tenant: int, subject_kind: str, subject_id: UUID, name: str) -> Message[None]:
+    """The message that asks a worker to fire a deadline."""
+    return _message(FIRE, tenant, subject_kind, str(subject_id), name)
+
+
+class Batch:
+    """The relay's side: live updates and messages, many in one transmission. Not for several threads at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis = _connect(settings.redis_url, _BATCH_TIMEOUT_SECONDS)
+        self._pipeline = self._redis.pipeline(transaction=False)
+        self._queue: RedisBroker | None = None
+
+    def send(self, live: Sequence[str], messages: Sequence[Message[None]]) -> None:
+        """Publish and enqueue. Raises RedisError unless Redis has accepted all of it."""
+        if self._queue is None:
+            self._queue = self._open_queue()
+        with self._pipeline:
+            for update in live:
+                self._pipeline.publish(LIVE_CHANNEL, update)
+            for message in messages:
+                self._queue.enqueue(message)
+            self._pipeline.execute()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._redis.close()
+
+    def _open_queue(self) -> RedisBroker:
+        """A broker over the pipeline, so that what it enqueues is collected. Dramatiq must have asked Redis once, over
+        a plain connection, how much its Lua can take; it remembers the answer for all brokers of the process."""
+        _broker(self._redis).do_qsize(QUEUE)
+        return _broker(self._pipeline)
+
+
+def _broker(client: Redis, *middleware: Middleware) -> RedisBroker:
+    return RedisBroker(client=client, namespace=_NAMESPACE, middleware=list(middleware))  # type: ignore[no-untyped-call]
+
+
+def _message(task: str, *arguments: int | str) -> Message[None]:
+    options: dict[str, Any] = {}
+    return Message(queue_name=QUEUE, actor_name=task, args=arguments, kwargs={}, options=options)
+
+
+def _connect(redis_url: str, timeout_seconds: float) -> Redis:
+    # One immediate retry finds a connection that died while idle; waiting longer is for those who call.
+    return Redis.from_url(
+        redis_url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=_BATCH_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 1),
+    )
