@@ -23,7 +23,12 @@ from domain.settings import Settings
 
 def create_app(settings: Settings, newest_revision: str) -> Starlette:
     """The application of one process. It refuses to start as a database role that the tenant wall does not hold."""
-    services = Services(settings, Database(settings), Hub(settings.redis_url), SignInLimits(settings.redis_url))
+    services = Services(
+        settings,
+        Database(settings),
+        Hub(settings.redis_url),
+        SignInLimits(settings.redis_url, settings.sign_in_tries_per_minute),
+    )
     transport: Transport[Any] = Transport(GRAPHQL_SCHEMA, partial(make_context, services), authorize=authorize)
     pages = Pages(services, newest_revision)
 
@@ -35,6 +40,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             yield
         finally:
             await services.hub.close()
+            await services.sign_in_limits.close()
             await services.database.close()
 
     app = Starlette(

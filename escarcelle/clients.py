@@ -21,7 +21,8 @@ class Client:
     def __init__(self, url: str, *, language: str = "fr", http: httpx.AsyncClient | None = None) -> None:
         self._url = url.rstrip("/")
         self._language = language
-        self._http = http or httpx.AsyncClient(timeout=20)
+        # Reading the certificates of the world takes longer than a whole conversation on this machine.
+        self._http = http or httpx.AsyncClient(timeout=20, verify=url.startswith("https"))
         self.token: str | None = None
 
     async def __aenter__(self) -> Self:

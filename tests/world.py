@@ -1,17 +1,22 @@
 """The servers that all tests share, and the cast of a test: an issuer of its own, so that tests never meet."""
 
+import asyncio
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx
 
-from domain.access import Actor, Right, Role, create_user, hashed
-from domain.db import APP, OWNER, READER, RELAY, Database, connect_as
+from domain.access import Actor, Right, Role, User, create_user, hashed, open_session
+from domain.codes import digest, new_token
+from domain.db import APP, OWNER, PROTECTION, READER, RELAY, Database, connect_as
 from domain.parties import (
     Holder,
     Merchant,
@@ -24,6 +29,7 @@ from domain.parties import (
 from domain.settings import Settings, from_environment
 from domain.work import perform
 from escarcelle import database as escarcelle_database
+from escarcelle.clients import Client
 from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis
 
 PASSWORD = "un mot de passe bien long"
@@ -54,6 +60,7 @@ class Servers:
             redis_url=redis.url,
             secret_keys=secrets.token_urlsafe(32),
             smtp_url="smtp://127.0.0.1:1",
+            sign_in_tries_per_minute=1_000_000,
         )
         escarcelle_database.migrate(settings)
         return cls(settings, postgres, redis)
@@ -75,6 +82,7 @@ class World:
     merchants: dict[str, Merchant] = field(default_factory=dict)
     places: dict[str, PointOfSale] = field(default_factory=dict)
     holders: dict[str, Holder] = field(default_factory=dict)
+    users: dict[str, Actor] = field(default_factory=dict)
 
     @property
     def tenant(self) -> int:
@@ -142,8 +150,8 @@ class World:
             holder_id=self.holders[holder].id if holder else None,
             grants={self.places[code].id: rights for code, rights in (grants or {}).items()},
         )
-        assert user is not None
-        return Actor(
+        assert isinstance(user, User)
+        self.users[login] = Actor(
             tenant=self.tenant,
             user_id=user.id,
             role=role,
@@ -151,6 +159,13 @@ class World:
             holder_id=self.holders[holder].id if holder else None,
             grants={self.places[code].id: rights for code, rights in (grants or {}).items()},
         )
+        return self.users[login]
+
+    async def session(self, login: str) -> str:
+        """The token of a new session; the password is left out, since checking it costs a core for a while."""
+        token = new_token(self.tenant)
+        await perform(self.database, self.users[login], open_session, digest(token), timedelta(hours=1), "a test")
+        return token
 
     async def freeze(self, at: datetime | None) -> None:
         """The tenant's clock stands still at that instant, to the microsecond; None lets it go on."""
@@ -163,6 +178,25 @@ class World:
             return list(await connection.fetch(statement, *values))
         finally:
             await connection.close()
+
+    async def digest(self) -> dict[str, str]:
+        """What every table holds of this issuer: two equal digests mean that nothing has changed. Sessions and the queues
+        that empty themselves are left out."""
+        tables = [name for name, p in PROTECTION.items() if p.walled and name not in _RESTLESS]
+        digests = " UNION ALL ".join(
+            f"SELECT '{name}' AS name, md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) AS digest"
+            f" FROM {name} t WHERE tenant = $1"
+            for name in tables
+        )
+        return {row["name"]: row["digest"] for row in await self.as_owner(digests, self.tenant)}
+
+    @asynccontextmanager
+    async def unchanged(self) -> AsyncIterator[None]:
+        """What happens inside changes nothing."""
+        before = await self.digest()
+        yield
+        after = await self.digest()
+        assert after == before, [name for name in before if before[name] != after[name]]
 
     async def wallet(self, reference: str) -> int:
         """What is in a wallet, in cents."""
@@ -180,6 +214,7 @@ class World:
         return int(rows[0]["total"])
 
 
+_RESTLESS = ("sessions", "outbox", "inbox")
 _hash: list[str] = []
 
 
@@ -187,3 +222,46 @@ async def _password_hash() -> str:
     if not _hash:
         _hash.append(await hashed(PASSWORD))
     return _hash[0]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running program."""
+
+    servers: Servers
+    settings: Settings
+    url: str
+    mail_page_url: str
+
+    async def client(self, world: World, login: str | None = None, *, language: str = "fr") -> Client:
+        """A new device, signed in when a login is given. To be closed by the caller (`async with`)."""
+        client = Client(self.url, language=language)
+        if login is not None:
+            client.token = await world.session(login)
+        return client
+
+    async def mails(self, to: str) -> list[dict[str, Any]]:
+        """The mails that have arrived for an address, newest first."""
+        async with httpx.AsyncClient() as http:
+            mails: list[dict[str, Any]] = (await http.get(f"{self.mail_page_url}/mails.json")).json()
+        return [mail for mail in mails if to in mail["to"]]
+
+    async def mail(self, to: str, about: str) -> dict[str, Any]:
+        """The mail to an address that says this, once it has arrived; fails when it does not within ten seconds."""
+        async with asyncio.timeout(10):
+            while True:
+                for mail in await self.mails(to):
+                    if about in mail["text"] or about in mail["subject"]:
+                        return mail
+                await asyncio.sleep(0.05)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as a child process reads them."""
+    given = {
+        name.upper(): str(value)
+        for name, value in settings.model_dump().items()
+        if value is not None and name != "secret_keys"
+    }
+    keys = ",".join(key.get_secret_value() for key in settings.secret_keys)
+    return {**os.environ, **given, "SECRET_KEYS": keys}

@@ -44,8 +44,8 @@ async def until(condition: Callable[[], Awaitable[object] | object], seconds: fl
 
 @dataclass
 class PostBox:
-    """A mail server on 127.0.0.1. `refusal` is what it answers to a recipient; `on_mail` runs before it says that it has
-    taken a mail."""
+    """A mail server on 127.0.0.1. `refusal` is what it answers to a recipient; `on_mail` runs before it says that it
+    has taken a mail."""
 
     mails: list[EmailMessage] = field(default_factory=list)
     refusal: str | None = None
@@ -107,8 +107,9 @@ class Cast:
 
     @classmethod
     async def make(cls, servers: Servers, database: Database, locale: str = "fr", **issuer: Any) -> "Cast":
-        """A new issuer with both."""
+        """A new issuer with both. What other scenarios left to be told is forgotten."""
         world = await World.make(servers, database, **issuer)
+        await world.as_owner("DELETE FROM outbox")
         await world.merchant("CK", "Canoë Kayak Club", {"P001": "Base nautique"})
         manager = await world.user("club", Role.MERCHANT_MANAGER, merchant="CK", email="club@example.com")
         await world.holder("client2@example.com", "Martin", wallet="200", email="client2@example.com")

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -189,7 +190,7 @@ def test_an_address_that_is_two_headers_is_no_address(servers: Servers) -> None:
             async with database.reading(cast.world.tenant) as connection:
                 issuer = await parties.issuer(connection)
         letter = Letter("a@example.com\r\nBcc: b@example.com", Locale.FR, Text("", ""), "payment_declined")
-        with pytest.raises(ValueError, match="CR or LF|Invalid Address|domain"):
+        with pytest.raises(ValueError, match="CR or LF"):
             Post(servers.settings).compose(issuer, letter, new_id(), 1)
 
     asyncio.run(scenario())
@@ -341,6 +342,7 @@ def test_a_message_left_in_hand_is_begun_again_once_it_is_sent_again(servers: Se
     asyncio.run(scenario())
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 def test_the_mail_server_may_ask_who_is_there(servers: Servers) -> None:
     async def scenario() -> None:
         async with PostBox().open(asks_to_sign_in=True) as box, database_of(servers.settings) as database:
@@ -378,7 +380,7 @@ async def _failed(cast: Cast) -> bool:
     return any(row["failures"] for row in await cast.outbox())
 
 
-async def _dead_letters(cast: Cast) -> list[object]:
+async def _dead_letters(cast: Cast) -> list[Any]:
     return list(await cast.world.as_owner("SELECT * FROM dead_letters WHERE tenant = $1", cast.world.tenant))
 
 

@@ -1,0 +1,93 @@
+"""What tests share: real servers, started once; a running API, workers and a mail catcher; an issuer for each test."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import uvicorn
+
+from api.app import create_app
+from domain.db import READER, Database, connect_as
+from escarcelle.database import newest_revision
+from reporting import audit
+from tests.world import Running, Servers, World, environment
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A real PostgreSQL and a real Redis."""
+    started = Servers.start(tmp_path_factory.mktemp("servers"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The whole program: an API in this process, the task process and the mail catcher beside it."""
+    mails = tmp_path_factory.mktemp("mails")
+    smtp_port, page_port = _free_port(), _free_port()
+    settings = servers.settings.model_copy(
+        update={"smtp_url": f"smtp://127.0.0.1:{smtp_port}", "mail_page_url": f"http://127.0.0.1:{page_port}"}
+    )
+    options = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--folder", str(mails)]
+    children = [
+        subprocess.Popen([sys.executable, "-m", "escarcelle", "catch-mail", *options], env=environment(settings)),
+        subprocess.Popen([sys.executable, "-m", "escarcelle", "work"], env=environment(settings)),
+    ]
+    server, thread, url = _serve(lambda: uvicorn.Config(create_app(settings, newest_revision()), log_config=None))
+    yield Running(servers=servers, settings=settings, url=url, mail_page_url=settings.mail_page_url or "")
+    server.should_exit = True
+    thread.join(timeout=15)
+    for child in children:
+        child.terminate()
+        child.wait(timeout=15)
+
+
+@pytest.fixture
+async def database(servers: Servers) -> AsyncIterator[Database]:
+    """Connections as the application."""
+    opened = Database(servers.settings)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def world(servers: Servers, database: Database) -> AsyncIterator[World]:
+    """An issuer of the test's own, audited when the test is over."""
+    made = await World.make(servers, database)
+    yield made
+    connection = await connect_as(servers.settings, READER)
+    try:
+        assert await audit.differences(connection, made.tenant) == []
+    finally:
+        await connection.close()
+
+
+def _serve(configure: Callable[[], uvicorn.Config]) -> tuple[uvicorn.Server, threading.Thread, str]:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    server = uvicorn.Server(configure())
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive(), "the API does not start"
+        assert time.monotonic() < deadline, "the API does not start"
+        time.sleep(0.01)
+    return server, thread, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,694 @@
+"""The audit finds nothing after honest work, and finds each way in which the books can be wrong, by the check that is
+meant for it."""
+
+import ast
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from domain import calendar, payments
+from domain.access import Actor, Role
+from domain.codes import new_id
+from domain.db import APP, READER, Database
+from domain.parties import credit_holder
+from domain.payments import PaymentRequest
+from domain.work import Key, perform
+from reporting import audit
+from tests.world import Servers, World
+
+T = TypeVar("T")
+
+
+@dataclass
+class Cast:
+    """Two issuers after honest work: a real one, and a sandbox whose clock was moved. `named` has every object that a
+    corruption may want."""
+
+    servers: Servers
+    tenant: int
+    sandbox: int
+    named: dict[str, object]
+
+    @property
+    def superuser_url(self) -> str:
+        """Where triggers can be switched off."""
+        return self.servers.postgres.url()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A real PostgreSQL, migrated."""
+    started = Servers.start(tmp_path_factory.mktemp("servers"))
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def cast(servers: Servers) -> Cast:
+    """The two issuers, once for all tests: none of them leaves a change behind."""
+    return asyncio.run(_play(servers))
+
+
+# ── honest work ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_four_flows_in_every_status_audit_clean(cast: Cast) -> None:
+    assert _differences(cast) == []
+    assert _differences(cast, tenant=cast.sandbox) == []
+
+
+def test_every_status_of_every_flow_was_played(cast: Cast) -> None:
+    """What was not played was not shown to be clean."""
+    rows = _as_superuser(cast, lambda c: c.fetch("SELECT DISTINCT flow, status FROM payment_requests"))
+    unpaid_only = {("IMMEDIATE", "TO_VALIDATE"), ("DEFERRED", "TO_VALIDATE")}
+    every = {(str(f), str(s)) for f in payments.PaymentFlow for s in payments.PaymentRequestStatus} - unpaid_only
+    assert {(row["flow"], row["status"]) for row in rows} == every
+
+
+def test_whoever_sees_everything_may_audit(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = cast.servers.settings
+    for url in (settings.reader_database_url, settings.database_url, cast.superuser_url):
+        assert url is not None
+        assert audit.main(url) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == "Nothing differs."
+        assert len(lines) == len(audit.CHECKS) + 2
+        assert all(
+            re.fullmatch(rf"{re.escape(c.name)} +\d+ \w+ +ok", line)
+            for c, line in zip(audit.CHECKS, lines[1:-1], strict=True)
+        )
+
+
+def test_the_report_says_how_many_rows_were_looked_at(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    number = _as_superuser(cast, lambda c: c.fetchval("SELECT count(*) FROM postings"))
+    audit.main(cast.superuser_url)
+    assert re.search(rf"the ledger sums to zero +{number} postings +ok", capsys.readouterr().out)
+
+
+# ── who may audit ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_behind_the_tenant_wall_nothing_is_said_to_be_right(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    url = cast.servers.settings.app_database_url
+    assert url is not None
+    assert audit.main(url) == 2
+    said = capsys.readouterr().out
+    assert said.startswith(f"Nothing was audited: {APP} does not see every row of accounts, ")
+    assert "ok" not in said.split()
+
+
+@pytest.mark.parametrize("inherits", ["INHERIT", "NOINHERIT"])
+def test_a_member_of_the_readers_sees_as_one(cast: Cast, capsys: pytest.CaptureFixture[str], inherits: str) -> None:
+    with _role(cast, f"LOGIN {inherits} IN ROLE {READER}") as url:
+        assert audit.main(url) == 0
+        assert capsys.readouterr().out.endswith("Nothing differs.\n")
+
+
+def test_a_member_of_the_readers_still_finds_what_differs(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    """Were a member behind the wall, this difference would be hidden with the row."""
+    kept = "UPDATE balances SET amount = amount {} 1 WHERE account_id = $1"
+    account = cast.named["wallet"]
+    with _role(cast, f"LOGIN NOINHERIT IN ROLE {READER}") as url:
+        _as_superuser(cast, lambda c: c.execute(kept.format("+"), account))
+        try:
+            assert audit.main(url) == 1
+        finally:
+            _as_superuser(cast, lambda c: c.execute(kept.format("-"), account))
+    assert re.search(
+        rf"kept balances are the sum of their postings +\d+ balances +1 difference\n"
+        rf"    tenant {cast.tenant}, balance of account {account}: expected \d+, found \d+\n",
+        capsys.readouterr().out,
+    )
+
+
+def test_a_stranger_to_the_tables_audits_nothing(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    with _role(cast, "LOGIN") as url:
+        assert audit.main(url) == 2
+    assert capsys.readouterr().out.startswith("Nothing was audited: ")
+
+
+def test_a_reader_whose_policy_is_gone_audits_nothing(cast: Cast) -> None:
+    async def ask(connection: asyncpg.Connection) -> None:
+        await connection.execute(f"DROP POLICY reader ON transfers; SET LOCAL ROLE {READER}")
+        with pytest.raises(audit.CannotAudit, match=r"does not see every row of transfers;"):
+            await audit.differences(connection)
+
+    _undone(cast, ask)
+
+
+def test_no_database_no_audit(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main(f"{cast.superuser_url}_missing") == 2
+    assert audit.main(cast.servers.postgres.url("postgres")) == 2
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("Nothing was audited: no connection to the database (")
+    assert second.startswith("Nothing was audited: the database has no table accounts, balances, ")
+
+
+def test_an_issuer_that_does_not_exist_is_not_in_order(cast: Cast) -> None:
+    with pytest.raises(audit.CannotAudit, match="no issuer of tenant 999999"):
+        _differences(cast, tenant=999_999)
+
+
+# ── corruptions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NAMES = {
+    "zero": "transfers have two sides or more and sum to zero",
+    "postings": "postings belong to a transfer and to an account of their unit",
+    "ledger": "the ledger sums to zero",
+    "forms": "transfers have a known form",
+    "accounts": "parties have their accounts, and nobody else has one",
+    "keepers": "wallets, and nothing else, keep a balance",
+    "balances": "kept balances are the sum of their postings",
+    "floors": "no balance is below its floor",
+    "settlements": "a settlement ends one reservation, and no reservation ends twice",
+    "held": "a settlement empties what was held, and gives back to whom it came from",
+    "open": "held accounts hold the open reservations",
+    "credits": "credits go from the issuer to the holder, as the journal says",
+    "columns": "requests have what their status says, and nothing else",
+    "amounts": "requests' amounts agree with each other and with the flow",
+    "choices": "requests' flows and deadlines follow the merchant's two choices",
+    "in time": "requests were acted on before their deadlines, and expired after",
+    "places": "requests name their own merchant's place, and are paid by the customer named",
+    "baskets": "no basket number is held twice at a place",
+    "payments": "payments stand in the ledger, side by side with their requests",
+    "reservations": "requests point to their own reservation",
+    "totals": "each party's total is what its credits and requests add up to",
+    "pending": "requests have the deadlines of their status pending, and no others",
+    "due": "deadlines fall when their requests say",
+    "creations": "the journal has one creation of every object",
+    "lives": "the journal tells each request's life",
+    "lines": "the journal says the same as the requests",
+    "together": "transfers and the journal's lines are written together",
+    "subjects": "the journal names what exists",
+    "keys": "idempotency keys lead to what exists",
+    "messages": "a message waits, is done, or was given up: one of these",
+    "about": "messages are about what exists",
+    "moves": "the moves that the database allows are the known ones",
+    "triggers": "the database's triggers stand and are on",
+    "constraints": "the database's constraints stand and are checked",
+    "wall": "the tenant wall stands around every table",
+    "roles": "the program's roles may do no more than they need",
+}
+
+_SHORT = {
+    "post_transfer": "INSERT INTO transfers (tenant, id, kind, settles, subject_kind, subject_id, reason, at) VALUES",
+    "post_side": "INSERT INTO postings (tenant, transfer_id, account_id, unit, amount) VALUES",
+    "write_line": "INSERT INTO journal (tenant, id, kind, at, subject_kind, subject_id, detail) VALUES",
+    "change": "UPDATE payment_requests SET",
+    "free": "ALTER TABLE payment_requests DROP CONSTRAINT payment_requests",
+}
+
+# What the check is called here, then what is done, with triggers off so that nothing refuses it. A name in braces is an
+# object of the real issuer, or one of the words above.
+_CORRUPTIONS: list[tuple[str, ...]] = [
+    # The ledger.
+    ("zero", "UPDATE postings SET amount = amount + 1 WHERE transfer_id = '{payment}' AND amount > 0"),
+    ("zero", "DELETE FROM postings WHERE transfer_id = '{payment}'"),
+    ("zero", "DELETE FROM postings WHERE transfer_id = '{payment}' AND amount > 0"),
+    ("zero", "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'preq', '{awaiting}', 'payment', now())"),
+    ("postings", "DELETE FROM transfers WHERE id = '{payment}'"),
+    ("postings", "DELETE FROM accounts WHERE id = '{wallet}'"),
+    ("postings", "ALTER TABLE accounts DROP CONSTRAINT accounts_unit_check", "UPDATE accounts SET unit = 'PTS'"),
+    ("ledger", "UPDATE postings SET amount = amount + 1 WHERE transfer_id = '{payment}' AND amount > 0"),
+    ("ledger", "{post_side} ({tenant}, '{new}', '{wallet}', 'EUR', 5)"),
+    ("forms", "UPDATE transfers SET reason = 'gift' WHERE id = '{payment}'"),
+    ("forms", "UPDATE transfers SET subject_kind = 'vchr' WHERE id = '{payment}'"),
+    ("forms", "UPDATE transfers SET kind = 'RESERVE' WHERE id = '{credit}'"),
+    ("accounts", "DELETE FROM accounts WHERE id = '{wallet}'"),
+    ("accounts", "UPDATE accounts SET owner_id = '{new}' WHERE id = '{held}'"),
+    ("accounts", "INSERT INTO accounts VALUES ({tenant}, '{new}', 'WALLET', '{merchant}', 'EUR', now())"),
+    ("keepers", "DELETE FROM balances WHERE account_id = '{wallet}'"),
+    ("keepers", "UPDATE balances SET floor = -100000 WHERE account_id = '{wallet}'"),
+    ("keepers", "INSERT INTO balances VALUES ({tenant}, '{held}', 0, 0)"),
+    ("keepers", "INSERT INTO balances VALUES ({tenant}, '{new}', 0, 0)"),
+    ("balances", "UPDATE balances SET amount = amount - 1 WHERE account_id = '{wallet}'"),
+    ("balances", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
+    ("floors", "ALTER TABLE balances DROP CONSTRAINT balances_floor_check", "UPDATE balances SET amount = -1"),
+    ("settlements", "UPDATE transfers SET settles = '{payment}' WHERE id = '{validation}'"),
+    ("settlements", "UPDATE transfers SET settles = '{new}' WHERE id = '{validation}'"),
+    ("settlements", "UPDATE transfers SET settles = '{open_reservation}' WHERE id = '{validation}'"),
+    (
+        "settlements",
+        "ALTER TABLE transfers DROP CONSTRAINT transfers_tenant_settles_key",
+        "{post_transfer} ({tenant}, '{new}', 'VOID', '{reservation}', 'preq', '{validated}', 'cancel', now())",
+    ),
+    (
+        "settlements",
+        "ALTER TABLE transfers DROP CONSTRAINT transfers_settles_check",
+        "UPDATE transfers SET settles = NULL WHERE id = '{validation}'",
+    ),
+    ("held", "UPDATE postings SET amount = amount - 5 WHERE transfer_id = '{validation}' AND account_id = '{held}'"),
+    ("held", "UPDATE postings SET amount = amount + sign(amount) WHERE transfer_id = '{validation}'"),
+    # Given back to another than it came from; and more given back than was taken.
+    ("held", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{void}' AND amount > 0"),
+    (
+        "held",
+        "UPDATE postings SET amount = amount + 5000 WHERE transfer_id = '{validation}' AND account_id = '{wallet}'",
+        "UPDATE postings SET amount = amount - 5000 WHERE transfer_id = '{validation}' AND account_id = '{owed}'",
+    ),
+    ("held", "UPDATE postings SET amount = -amount WHERE transfer_id = '{open_reservation}'"),
+    ("open", "{post_side} ({tenant}, '{payment}', '{held}', 'EUR', 5)"),
+    ("credits", "UPDATE journal SET amount = amount + 100 WHERE kind = 'hold.credit'"),
+    ("credits", "DELETE FROM journal WHERE kind = 'hold.credit'"),
+    ("credits", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
+    ("credits", "DELETE FROM postings WHERE transfer_id = '{credit}'", "DELETE FROM transfers WHERE id = '{credit}'"),
+    # Requests.
+    ("columns", "{change} amount_paid = 100 WHERE id = '{awaiting}'"),
+    ("columns", "{change} payer_id = NULL WHERE id = '{validated}'"),
+    ("columns", "{change} paid_at = NULL WHERE id = '{to_validate}'"),
+    ("columns", "{change} validation_deadline = NULL WHERE id = '{to_validate}'"),
+    ("columns", "{change} reservation_id = NULL WHERE id = '{to_validate}'"),
+    ("columns", "{change} amount_validated = 100 WHERE id = '{to_validate}'"),
+    ("columns", "{change} amount_validated = NULL WHERE id = '{validated}'"),
+    ("columns", "{change} status = 'CANCELLED' WHERE id = '{paid}'"),
+    ("columns", "{free}_status_check", "{change} status = 'FROZEN' WHERE id = '{awaiting}'"),
+    ("columns", "{free}_paid_check", "{change} amount_paid = NULL WHERE id = '{to_validate}'"),
+    ("amounts", "{change} amount_paid = 100, amount_validated = 100 WHERE id = '{paid_deferred}'"),
+    ("amounts", "{change} amount_validated = amount_validated - 1 WHERE id = '{paid}'"),
+    ("amounts", "{free}_amount_paid_check", "{change} amount_paid = amount_requested + 1 WHERE id = '{to_validate}'"),
+    (
+        "amounts",
+        "{free}_amount_validated_check",
+        "{change} amount_validated = amount_paid + 1 WHERE id = '{validated}'",
+    ),
+    ("choices", "{change} flow = 'DEFERRED' WHERE id = '{awaiting}'"),
+    ("choices", "{change} payment_deadline = payment_deadline + interval '1 hour' WHERE id = '{paid_deferred}'"),
+    ("choices", "{change} validation_deadline = validation_deadline + interval '1 day' WHERE id = '{to_validate}'"),
+    ("choices", "{change} validation_days = validation_days + 1 WHERE id = '{to_validate}'"),
+    ("choices", "{change} payment_due_on = created_at::date - 1 WHERE id = '{paid_deferred}'"),
+    ("choices", "{change} payment_deadline = created_at WHERE id = '{awaiting}'"),
+    ("in time", "{change} payment_deadline = paid_at WHERE id = '{paid}'"),
+    ("in time", "{change} last_action_at = validation_deadline WHERE id = '{validated}'"),
+    ("in time", "{change} status = 'EXPIRED' WHERE id = '{awaiting}'"),
+    ("places", "{change} merchant_id = '{other_merchant}' WHERE id = '{awaiting}'"),
+    ("places", "{change} customer_id = '{other_holder}' WHERE id = '{paid}'"),
+    ("baskets", "DROP INDEX payment_requests_basket_key", "{change} basket_number = 'B' WHERE tenant = {tenant}"),
+    # Requests and the ledger.
+    ("payments", "{change} amount_paid = amount_paid - 1, amount_validated = amount_paid - 1 WHERE id = '{paid}'"),
+    ("payments", "{change} payer_id = '{other_holder}' WHERE id = '{paid}'"),
+    ("payments", "{change} status = 'TO_VALIDATE', amount_validated = NULL WHERE id = '{validated}'"),
+    ("payments", "{change} status = 'CANCELLED' WHERE id = '{to_validate}'"),
+    ("payments", "{change} amount_validated = amount_validated + 1 WHERE id = '{validated}'"),
+    ("payments", "DELETE FROM payment_requests WHERE id = '{paid}'"),
+    (
+        "payments",
+        "DELETE FROM postings WHERE transfer_id = '{payment}'",
+        "DELETE FROM transfers WHERE id = '{payment}'",
+    ),
+    ("payments", "UPDATE transfers SET subject_id = '{awaiting}' WHERE id = '{payment}'"),
+    # A balanced pair, added to an old transfer; and a payment made twice.
+    (
+        "payments",
+        "{post_side} ({tenant}, '{payment}', '{other_wallet}', 'EUR', 5), ({tenant}, '{payment}', '{held}', 'EUR', -5)",
+    ),
+    (
+        "payments",
+        "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'preq', '{paid}', 'payment', now())",
+        "{post_side} ({tenant}, '{new}', '{wallet}', 'EUR', -3000), ({tenant}, '{new}', '{owed}', 'EUR', 3000)",
+    ),
+    ("reservations", "{change} reservation_id = '{reservation}' WHERE id = '{to_validate}'"),
+    ("reservations", "{change} reservation_id = '{new}' WHERE id = '{to_validate}'"),
+    ("totals", "{change} amount_validated = amount_validated - 1 WHERE id = '{validated}'"),
+    ("totals", "{change} amount_paid = amount_paid - 1 WHERE id = '{to_validate}'"),
+    ("totals", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
+    ("totals", "DELETE FROM journal WHERE kind = 'hold.credit'"),
+    # Deadlines.
+    ("pending", "DELETE FROM deadlines WHERE subject_id = '{awaiting}'"),
+    ("pending", "DELETE FROM deadlines WHERE subject_id = '{to_validate}' AND name = 'expire'"),
+    ("pending", "UPDATE deadlines SET subject_id = '{paid}' WHERE subject_id = '{awaiting}'"),
+    ("pending", "UPDATE deadlines SET subject_id = '{new}' WHERE subject_id = '{to_validate}' AND name = 'warn'"),
+    ("pending", "UPDATE deadlines SET subject_kind = 'hold' WHERE subject_id = '{awaiting}'"),
+    ("pending", "UPDATE deadlines SET name = 'warn' WHERE subject_id = '{awaiting}'"),
+    ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE subject_id = '{awaiting}'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'expire'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'warn'"),
+    # The journal.
+    ("creations", "DELETE FROM journal WHERE subject_id = '{holder}' AND kind = 'hold.create'"),
+    ("creations", "{write_line} ({tenant}, '{new}', 'preq.create', now(), 'preq', '{awaiting}', '[]')"),
+    ("lives", "DELETE FROM journal WHERE subject_id = '{validated}' AND kind = 'preq.validate'"),
+    ("lives", "DELETE FROM journal WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("lives", "DELETE FROM journal WHERE subject_id = '{declined}' AND kind = 'preq.decline'"),
+    ("lives", "UPDATE journal SET kind = 'preq.expire' WHERE subject_id = '{cancelled}' AND kind = 'preq.cancel'"),
+    ("lives", "UPDATE journal SET at = at - interval '1 second' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("lives", "{write_line} ({tenant}, '{new}', 'preq.cancel', now(), 'preq', '{validated}', '[]')"),
+    ("lives", "{change} version = version + 1 WHERE id = '{awaiting}'"),
+    ("lives", "{change} last_action_at = last_action_at + interval '1 second' WHERE id = '{paid}'"),
+    ("lives", "{change} created_at = created_at - interval '1 second' WHERE id = '{awaiting}'"),
+    ("lines", "UPDATE journal SET amount = amount + 1 WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("lines", "UPDATE journal SET amount = 1 WHERE subject_id = '{cancelled}' AND kind = 'preq.cancel'"),
+    ("lines", "UPDATE journal SET holder_id = '{other_holder}' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("lines", "UPDATE journal SET point_of_sale_id = NULL WHERE subject_id = '{paid}' AND kind = 'preq.create'"),
+    ("lines", "UPDATE journal SET kind = 'preq.refund' WHERE subject_id = '{cancelled}' AND kind = 'preq.cancel'"),
+    ("together", "UPDATE journal SET xact = '1' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("together", "UPDATE transfers SET at = at + interval '1 second' WHERE id = '{payment}'"),
+    ("together", "UPDATE transfers SET kind = 'VOID', reason = 'cancel' WHERE id = '{validation}'"),
+    ("subjects", "UPDATE journal SET subject_id = '{new}' WHERE kind = 'mrch.create'"),
+    ("subjects", "UPDATE journal SET user_id = '{new}' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    ("subjects", "UPDATE journal SET kind = 'vchr.create', subject_kind = 'vchr' WHERE kind = 'mrch.create'"),
+    ("subjects", "UPDATE journal SET kind = 'preq.create' WHERE kind = 'mrch.create'"),
+    ("subjects", "DELETE FROM holders WHERE id = '{holder}'"),
+    ("subjects", "DELETE FROM points_of_sale WHERE tenant = {tenant}"),
+    # Messages.
+    ("keys", "UPDATE idempotency_keys SET result_id = '{new}'"),
+    ("keys", "UPDATE idempotency_keys SET result_kind = 'hold'"),
+    ("messages", "INSERT INTO inbox SELECT tenant, id FROM outbox"),
+    ("messages", "INSERT INTO dead_letters SELECT tenant, id, topic, payload, created_at, now(), 1, '' FROM outbox"),
+    ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('id', '{new}')"),
+    ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('version', 99)"),
+    # The database itself.
+    ("moves", "DELETE FROM transitions"),
+    ("moves", "INSERT INTO transitions VALUES ('payment_requests', 'VALIDATED', 'CANCELLED')"),
+    ("triggers", "ALTER TABLE postings DISABLE TRIGGER seal"),
+    ("triggers", "ALTER TABLE transfers ENABLE REPLICA TRIGGER sum_to_zero"),
+    ("triggers", "DROP TRIGGER append_only ON journal"),
+    ("triggers", "ALTER TABLE balances DISABLE TRIGGER ALL"),
+    ("constraints", "ALTER TABLE balances DROP CONSTRAINT balances_floor_check"),
+    ("constraints", "ALTER TABLE issuers ADD CONSTRAINT named CHECK (name <> '') NOT VALID"),
+    ("constraints", "DROP INDEX payment_requests_basket_key"),
+    ("wall", "ALTER TABLE postings DISABLE ROW LEVEL SECURITY"),
+    ("wall", "CREATE TABLE open_house (tenant integer)"),
+    ("wall", "CREATE POLICY everything ON holders TO escarcelle_app USING (true)"),
+    ("wall", "CREATE POLICY everything ON holders FOR INSERT WITH CHECK (true)"),
+    ("roles", "ALTER ROLE escarcelle_app BYPASSRLS"),
+    ("roles", "GRANT escarcelle_owner TO escarcelle_app"),
+    ("roles", "GRANT DELETE ON postings TO escarcelle_app"),
+    ("roles", "GRANT SELECT ON passwords TO escarcelle_reader"),
+]
+
+
+@pytest.mark.parametrize("corruption", _CORRUPTIONS, ids=": ".join)
+def test_a_corruption_is_found_by_the_check_meant_for_it(cast: Cast, corruption: tuple[str, ...]) -> None:
+    name, *statements = corruption
+    found = _corrupted(cast, "; ".join(statements).format(**_SHORT, **cast.named, new=new_id()))
+    assert _NAMES[name] in {difference.check for difference in found}
+
+
+def test_every_check_has_a_corruption_that_it_finds() -> None:
+    assert {_NAMES[corruption[0]] for corruption in _CORRUPTIONS} == {check.name for check in audit.CHECKS}
+    assert len({check.name for check in audit.CHECKS}) == len(audit.CHECKS)
+
+
+def test_a_difference_says_what_and_how_much(cast: Cast) -> None:
+    found = _corrupted(cast, f"UPDATE balances SET amount = amount - 1 WHERE account_id = '{cast.named['wallet']}'")
+    (difference,) = found
+    assert difference.what == f"tenant {cast.tenant}, balance of account {cast.named['wallet']}"
+    assert int(difference.found) == int(difference.expected) - 1
+
+
+def test_another_issuers_differences_are_its_own(cast: Cast) -> None:
+    spoil = f"UPDATE balances SET amount = amount - 1 WHERE tenant = {cast.sandbox}"
+    assert _corrupted(cast, spoil) == []
+    assert {d.check for d in _corrupted(cast, spoil, tenant=cast.sandbox)} == {_NAMES["balances"]}
+    assert {d.check for d in _corrupted(cast, spoil, tenant=None)} == {_NAMES["balances"]}
+
+
+def test_in_a_sandbox_whose_clock_was_moved_deadlines_fall_elsewhere(cast: Cast) -> None:
+    moved = f"UPDATE deadlines SET due_at = due_at - interval '3 days' WHERE tenant = {cast.sandbox}"
+    assert _corrupted(cast, moved, tenant=cast.sandbox) == []
+
+
+def test_the_report_shows_ten_of_many(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
+    stray = """
+        INSERT INTO deadlines (tenant, subject_kind, subject_id, name, due_at, claim_at, sends)
+        SELECT $1, 'preq', gen_random_uuid(), 'expire', now(), 'infinity', 0 FROM generate_series(1, 12)
+    """
+    _as_superuser(cast, lambda c: c.execute(stray, cast.tenant))
+    try:
+        assert audit.main(cast.superuser_url) == 1
+    finally:
+        _as_superuser(cast, lambda c: c.execute("DELETE FROM deadlines WHERE claim_at = 'infinity'"))
+    said = capsys.readouterr().out
+    assert re.search(
+        rf"{_NAMES['pending']} +\d+ deadlines +12 differences\n(    tenant .*\n){{10}}    … and 2 more\n", said
+    )
+    assert said.endswith("Differences: 12\n")
+
+
+def test_what_is_committed_meanwhile_is_not_half_seen(cast: Cast) -> None:
+    """All checks read one snapshot: a change between two of them is no difference."""
+
+    async def ask() -> list[audit.Difference]:
+        connection = await asyncpg.connect(cast.servers.settings.reader_database_url)
+        superuser = await asyncpg.connect(cast.superuser_url)
+        asked: list[str] = []
+        try:
+            with connection.query_logger(lambda record: asked.append(record.query)):
+                auditing = asyncio.ensure_future(audit.differences(connection))
+                while not any("postings" in query for query in asked):
+                    await asyncio.wait({auditing}, timeout=0.001)
+                await superuser.execute("UPDATE balances SET amount = amount + 1")
+                return await auditing
+        finally:
+            await superuser.execute("UPDATE balances SET amount = amount - 1")
+            await superuser.close()
+            await connection.close()
+
+    assert asyncio.run(ask()) == []
+
+
+# ── independence ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_audit_shares_no_code_with_what_it_audits() -> None:
+    assert audit.__file__ is not None
+    tree = ast.parse(Path(audit.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {"." * n.level + (n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert "asyncpg" in imported
+    ours = {folder.parent.name for folder in Path(__file__).parents[2].glob("*/__init__.py")}
+    assert {"domain", "api", "tasks", "escarcelle", "reporting"} <= ours
+    assert not {name for name in imported if name.split(".")[0] in ours or name.startswith(".")}
+
+
+# ── the play ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _play(servers: Servers) -> Cast:
+    database = Database(servers.settings)
+    await database.open()
+    try:
+        real = await _Play.begin(servers, database, sandbox=False)
+        await real.act_at_once()
+        sandbox = await _Play.begin(servers, database, sandbox=True)
+        await sandbox.act_at_once()
+        await sandbox.let_time_pass()
+    finally:
+        await database.close()
+    named = await real.names()
+    return Cast(servers, real.world.tenant, sandbox.world.tenant, named)
+
+
+@dataclass
+class _Play:
+    """A merchant, its till, and two customers; requests are kept by what became of them."""
+
+    world: World
+    merchant: Actor
+    marie: Actor
+    paul: Actor
+    requests: dict[str, PaymentRequest]
+
+    @classmethod
+    async def begin(cls, servers: Servers, database: Database, *, sandbox: bool) -> "_Play":
+        world = await World.make(servers, database, sandbox=sandbox)
+        await world.merchant("M1", "Camping des Flots", {"P1": "Accueil", "P2": "Bar"})
+        await world.merchant("M2", "Ferme du Lac", {"P3": "Ferme"})
+        await world.holder("H1", "Marie", wallet="5000,00", email="marie@example.org")
+        await world.holder("H2", "Paul", wallet="100,00")
+        await perform(database, world.system, credit_holder, world.holders["H1"].id, "12,34", "complément")
+        return cls(
+            world,
+            merchant=await world.user("responsable", Role.MERCHANT_MANAGER, merchant="M1"),
+            marie=await world.user("marie", Role.HOLDER, holder="H1"),
+            paul=await world.user("paul", Role.HOLDER, holder="H2"),
+            requests={},
+        )
+
+    async def act_at_once(self) -> None:
+        """Everything that needs no time to pass: flows A to D, awaiting, paid in part, validated in part, given up."""
+        for flow in _FLOWS:
+            await self.ask(f"{flow} awaiting", flow)
+            await self.do(payments.cancel, self.merchant, (await self.ask(f"{flow} cancelled", flow)).id)
+            await self.do(payments.decline, self.marie, (await self.ask(f"{flow} declined", flow)).token)
+            await self.pay(f"{flow} paid", flow, None if flow == "B" else "30,00")
+        for flow in "CD":
+            whole = await self.pay(f"{flow} validated", flow)
+            await self.do(payments.validate, self.merchant, whole.id)
+            less = await self.pay(f"{flow} validated for less", flow, "35,00")
+            await self.do(payments.validate, self.merchant, less.id, "20,00")
+            given_back = await self.pay(f"{flow} given back", flow)
+            await self.do(payments.cancel, self.merchant, given_back.id)
+        named = await self.ask("named", "A")
+        await self.do(payments.change_collection, self.merchant, named.id, "H2")
+        await self.do(payments.change_collection, self.merchant, named.id, None)
+        await self.do(payments.pay, self.paul, (await self.read(named.id))["token"], "25,00")
+        key = Key.of(self.merchant, secrets.token_hex(8), "createPaymentRequest", {"amount": "40,00"})
+        await self.ask("with a key", "C", key=key)
+
+    async def let_time_pass(self) -> None:
+        """Nobody pays or validates; what is not swept yet gives way to a new request for the same basket."""
+        now = datetime.now().astimezone()
+        await self.world.freeze(now)
+        for flow in _FLOWS:
+            await self.ask(f"{flow} unpaid", flow)
+        for flow in "CD":
+            await self.pay(f"{flow} forgotten", flow)
+        soon = await self.ask("freed", "A", basket="LIBRE")
+        await self.world.freeze(now + timedelta(days=3))
+        await self.do(payments.warn, self.world.system, self.requests["C forgotten"].id)
+        await self.world.freeze(now + timedelta(days=10))
+        again = await self.ask("freeing", "A", basket="LIBRE")
+        assert (await self.read(soon.id))["status"] == "EXPIRED"
+        for name in ("A unpaid", "B unpaid", "C unpaid", "D unpaid", "C forgotten", "D forgotten"):
+            await self.do(payments.expire, self.world.system, self.requests[name].id)
+            assert (await self.read(self.requests[name].id))["status"] == "EXPIRED"
+        await self.do(payments.pay, self.marie, again.token)
+        await self.world.freeze(None)
+
+    async def ask(self, name: str, flow: str, basket: str | None = None, key: Key | None = None) -> PaymentRequest:
+        ((now,),) = await self.world.as_owner("SELECT tenant_clock($1)", self.world.tenant)
+        today = calendar.today(now)
+        due_in, days = _FLOWS[flow]
+        request = await perform(
+            self.world.database,
+            self.merchant,
+            payments.create,
+            point_of_sale_id=self.world.places["P1"].id,
+            amount="40,00",
+            basket_number=basket or f"P{len(self.requests)}",
+            customer_identifier={"A": None, "C": "H1"}.get(flow, "marie@example.org"),
+            payment_deadline=today + timedelta(days=due_in) if due_in else None,
+            validation_days=days,
+            key=key,
+        )
+        assert isinstance(request, PaymentRequest)
+        self.requests[name] = request
+        return request
+
+    async def pay(self, name: str, flow: str, amount: str | None = None) -> PaymentRequest:
+        request = await self.ask(name, flow)
+        await self.do(payments.pay, self.marie, request.token, amount)
+        return request
+
+    async def do(self, deed: Callable[..., Awaitable[Any]], actor: Actor, *arguments: object) -> None:
+        assert await perform(self.world.database, actor, deed, *arguments) is not None
+
+    async def read(self, request_id: UUID) -> asyncpg.Record:
+        return (await self.world.as_owner("SELECT * FROM payment_requests WHERE id = $1", request_id))[0]
+
+    async def names(self) -> dict[str, object]:
+        """The objects that corruptions name."""
+        named: dict[str, object] = {
+            "tenant": self.world.tenant,
+            "merchant": self.world.merchants["M1"].id,
+            "other_merchant": self.world.merchants["M2"].id,
+            "holder": self.world.holders["H1"].id,
+            "other_holder": self.world.holders["H2"].id,
+        }
+        for name, request in {
+            "awaiting": "A awaiting",
+            "paid": "A paid",
+            "paid_deferred": "B paid",
+            "to_validate": "C paid",
+            "validated": "C validated for less",
+            "cancelled": "C given back",
+            "declined": "A declined",
+        }.items():
+            named[name] = self.requests[request].id
+        for name, question in {
+            "wallet": "SELECT id FROM accounts WHERE kind = 'WALLET' AND owner_id = '{holder}'",
+            "other_wallet": "SELECT id FROM accounts WHERE kind = 'WALLET' AND owner_id = '{other_holder}'",
+            "held": "SELECT id FROM accounts WHERE kind = 'HELD' AND owner_id = '{merchant}'",
+            "owed": "SELECT id FROM accounts WHERE kind = 'MERCHANT' AND owner_id = '{merchant}'",
+            "payment": "SELECT id FROM transfers WHERE subject_id = '{paid}'",
+            "credit": "SELECT id FROM transfers WHERE subject_id = '{holder}' ORDER BY id LIMIT 1",
+            "open_reservation": "SELECT id FROM transfers WHERE kind = 'RESERVE' AND subject_id = '{to_validate}'",
+            "reservation": "SELECT id FROM transfers WHERE kind = 'RESERVE' AND subject_id = '{validated}'",
+            "validation": "SELECT id FROM transfers WHERE kind = 'POST' AND subject_id = '{validated}'",
+            "void": "SELECT id FROM transfers WHERE kind = 'VOID' AND subject_id = '{cancelled}'",
+        }.items():
+            ((named[name],),) = await self.world.as_owner(question.format(**named))
+        return named
+
+
+_FLOWS: dict[str, tuple[int | None, int | None]] = {"A": (None, None), "B": (5, None), "C": (None, 3), "D": (5, 3)}
+"""In how many days to pay, and how many to validate."""
+
+
+# ── the audit's connections ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _differences(cast: Cast, tenant: int | None = None) -> list[audit.Difference]:
+    async def ask() -> list[audit.Difference]:
+        connection = await asyncpg.connect(cast.servers.settings.reader_database_url)
+        try:
+            return await audit.differences(connection, tenant)
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+_OWN = object()
+
+
+def _corrupted(cast: Cast, statements: str, tenant: object = _OWN) -> list[audit.Difference]:
+    """What the audit finds after these statements, which are undone."""
+    audited = cast.tenant if tenant is _OWN else tenant
+    assert audited is None or isinstance(audited, int)
+
+    async def ask(connection: asyncpg.Connection) -> list[audit.Difference]:
+        await connection.execute(f"SET LOCAL session_replication_role = replica; {statements}")
+        return await audit.differences(connection, audited)
+
+    return _undone(cast, ask)
+
+
+def _undone(cast: Cast, ask: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    async def run(connection: asyncpg.Connection) -> T:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            return await ask(connection)
+        finally:
+            await transaction.rollback()
+
+    return _as_superuser(cast, run)
+
+
+def _as_superuser(cast: Cast, ask: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    async def run() -> T:
+        connection = await asyncpg.connect(cast.superuser_url)
+        try:
+            return await ask(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def _role(cast: Cast, options: str) -> AbstractContextManager[str]:
+    """A login of that sort for a while; gives its address."""
+
+    @contextmanager
+    def lent() -> Iterator[str]:
+        name, password = f"visitor_{secrets.token_hex(4)}", secrets.token_hex(8)
+        _as_superuser(cast, lambda c: c.execute(f"CREATE ROLE {name} PASSWORD '{password}' {options}"))
+        try:
+            yield cast.servers.postgres.url(user=name, password=password)
+        finally:
+            _as_superuser(cast, lambda c: c.execute(f"DROP ROLE {name}"))
+
+    return lent()
