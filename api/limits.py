@@ -23,7 +23,7 @@ class SignInLimits:
     def __init__(self, redis_url: str, tries_per_minute: int) -> None:
         """`tries_per_minute` is for one address, behind which many people may sit."""
         self._per_address = parse(f"{tries_per_minute}/minute")
-        self._pool: ConnectionPool[Any] = ConnectionPool.from_url(redis_url, socket_timeout=1)
+        self._pool: ConnectionPool = ConnectionPool.from_url(redis_url, socket_timeout=1)
         storage = RedisStorage(f"async+{redis_url}", implementation="redispy", connection_pool=cast(Any, self._pool))
         self._shared = MovingWindowRateLimiter(storage)
         self._own = MovingWindowRateLimiter(MemoryStorage())

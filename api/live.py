@@ -7,7 +7,7 @@ lost message loses nothing."""
 import asyncio
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
@@ -48,6 +48,7 @@ class Hub:
         self._reads: dict[tuple[Topic, Hashable], asyncio.Task[Any]] = {}
         self._sessions: dict[UUID, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
         self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Start to listen. Redis need not answer yet."""
@@ -142,9 +143,8 @@ class Hub:
     def _receive(self, data: bytes) -> None:
         message = orjson.loads(data)
         kind, id_ = message["kind"], message["id"]
-        if kind == "sess":
-            for listener in list(self._sessions.pop(UUID(id_), ())):
-                listener.end()
+        if kind == "sess" and UUID(id_) in self._sessions:
+            self._start(self._check_session(UUID(id_)))
         self._tell((kind, id_))
         if "place" in message:
             self._tell((f"{kind}@", message["place"]))
@@ -152,10 +152,18 @@ class Hub:
     async def _read_everything_again(self) -> None:
         for topic in list(self._changed):
             self._tell(topic)
-        for session_id, listeners in list(self._sessions.items()):
-            alive = list(listeners)
-            if not alive:
-                del self._sessions[session_id]
-            elif not await alive[0].is_still_open():
-                for listener in alive:
-                    listener.end()
+        for session_id in list(self._sessions):
+            await self._check_session(session_id)
+
+    async def _check_session(self, session_id: UUID) -> None:
+        alive = list(self._sessions.get(session_id, ()))
+        if not alive:
+            self._sessions.pop(session_id, None)
+        elif not await alive[0].is_still_open():
+            for listener in alive:
+                listener.end()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

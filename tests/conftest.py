@@ -40,11 +40,15 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         update={"smtp_url": f"smtp://127.0.0.1:{smtp_port}", "mail_page_url": f"http://127.0.0.1:{page_port}"}
     )
     options = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--folder", str(mails)]
-    children = [
-        subprocess.Popen([sys.executable, "-m", "escarcelle", "catch-mail", *options], env=environment(settings)),
-        subprocess.Popen([sys.executable, "-m", "escarcelle", "work"], env=environment(settings)),
-    ]
+    log = tmp_path_factory.mktemp("logs") / "work.log"
+    catcher = [sys.executable, "-m", "escarcelle", "catch-mail", *options]
+    with log.open("wb") as file:
+        children = [
+            subprocess.Popen(catcher, env=environment(settings)),
+            subprocess.Popen([sys.executable, "-m", "escarcelle", "work"], env=environment(settings), stderr=file),
+        ]
     server, thread, url = _serve(lambda: uvicorn.Config(create_app(settings, newest_revision()), log_config=None))
+    _wait(lambda: "tasks_started" in log.read_text(), "the task process does not start")
     yield Running(servers=servers, settings=settings, url=url, mail_page_url=settings.mail_page_url or "")
     server.should_exit = True
     thread.join(timeout=15)
@@ -79,12 +83,15 @@ def _serve(configure: Callable[[], uvicorn.Config]) -> tuple[uvicorn.Server, thr
     server = uvicorn.Server(configure())
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert thread.is_alive(), "the API does not start"
-        assert time.monotonic() < deadline, "the API does not start"
-        time.sleep(0.01)
+    _wait(lambda: server.started, "the API does not start")
     return server, thread, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _wait(until: Callable[[], bool], else_say: str) -> None:
+    deadline = time.monotonic() + 30
+    while not until():
+        assert time.monotonic() < deadline, else_say
+        time.sleep(0.02)
 
 
 def _free_port() -> int:
