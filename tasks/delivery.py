@@ -100,11 +100,11 @@ class Post:
         mail["Subject"] = subject
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail["Message-ID"] = f"<{outbox_id}.{n}@{self._settings.public_host}>"
-        mail["Content-Language"] = letter.locale.value
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(_TEMPLATES.get_template(f"{stem}.txt").render(words), cte="quoted-printable")
         html = _STYLES_INTO_TAGS.inline(_TEMPLATES.get_template(f"{stem}.html").render(words))
         mail.add_alternative(html, subtype="html", cte="quoted-printable")
+        mail["Content-Language"] = letter.locale.value
         return mail
 
     async def _send(self, mails: Sequence[EmailMessage]) -> None:

@@ -30,6 +30,7 @@ LIVE_LASTS: Final = timedelta(minutes=10)
 
 _LONGEST_WAIT_SECONDS: Final = 2.0
 _SHORTEST_WAIT_SECONDS: Final = 0.1
+_TURN_SECONDS: Final = 15
 _DATABASE_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _PAUSES: Final = [pause_after(sends) for sends in range(17)]
 _DEADLINE_PAUSES: Final = [min(pause, LONGEST_DEADLINE_PAUSE) for pause in _PAUSES]
@@ -85,11 +86,13 @@ class Relay:
 
     async def _turn(self) -> None:
         try:
-            handed_on = await self.hand_on()
+            async with asyncio.timeout(_TURN_SECONDS):
+                handed_on = await self.hand_on()
         except RedisError as error:
             self._note_away("redis", error)
             with suppress(*_DATABASE_AWAY):
-                await (await self._connected()).execute(_DROP_OLD_LIVE, LIVE_LASTS)
+                async with asyncio.timeout(_TURN_SECONDS):
+                    await (await self._connected()).execute(_DROP_OLD_LIVE, LIVE_LASTS)
         except _DATABASE_AWAY as error:
             self._note_away("postgresql", error)
             await self._disconnect()

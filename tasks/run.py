@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from dramatiq import Worker
+from redis.exceptions import RedisError
 
 from domain import payments
 from domain.settings import Settings
@@ -44,9 +45,18 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     try:
         await Relay(settings).run(stop)
     finally:
-        await asyncio.to_thread(worker.stop, _FINISHING_SECONDS * 1000)
+        await asyncio.to_thread(_stop, worker)
         broker.client.close()
         log.info("tasks_stopped")
+
+
+def _stop(worker: Worker) -> None:
+    try:
+        worker.stop(_FINISHING_SECONDS * 1000)
+    except RedisError as error:
+        # What could not be put back into the queue is sent again. Dramatiq's event loop would keep the process alive.
+        log.warning("queue_away", error=type(error).__name__)
+        worker.broker.emit_after("worker_shutdown", worker)
 
 
 async def _until_signalled(settings: Settings) -> None:

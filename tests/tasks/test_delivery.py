@@ -51,6 +51,7 @@ def test_a_payment_is_told_to_the_merchant_in_french(servers: Servers) -> None:
             assert mail["From"] == servers.settings.mail_from
             assert mail["Message-ID"] == f"<{message_id}.1@127.0.0.1>"
             assert mail["Auto-Submitted"] == "auto-generated"
+            assert mail["Content-Language"] == "fr"
             assert mail.get_content_type() == "multipart/alternative"
             text, html = _text(mail), _html(mail)
             lines = [line.replace("\u00a0", " ") for line in text.splitlines()]

@@ -58,6 +58,37 @@ def test_two_relays_hand_on_each_row_and_each_is_done_once(servers: Servers) -> 
     asyncio.run(scenario())
 
 
+def test_a_relay_neither_takes_nor_awaits_what_another_has_locked(servers: Servers) -> None:
+    async def scenario() -> None:
+        async with database_of(servers.settings) as database:
+            cast = await Cast.make(servers, database)
+            await cast.world.as_owner("DELETE FROM outbox")
+            for table, columns, values in (
+                ("outbox", "id, topic, payload", "gen_random_uuid(), 'mail', '{}'"),
+                ("deadlines", "subject_kind, subject_id, name, due_at, sends", "'x', gen_random_uuid(), 'x', now(), 0"),
+            ):
+                await cast.world.as_owner(
+                    f"INSERT INTO {table} (tenant, claim_at, {columns}) SELECT $1, now(), {values}"
+                    " FROM generate_series(1, 5)",
+                    cast.world.tenant,
+                )
+            other = await connect_as(servers.settings, RELAY)
+            relays = [Relay(servers.settings) for _ in range(2)]
+            async with asyncio.timeout(10), other.transaction():
+                for table in ("outbox", "deadlines"):
+                    await other.fetch(f"SELECT FROM {table} ORDER BY claim_at LIMIT 3 FOR UPDATE")
+                assert await relays[0].hand_on() == 2 + 2
+            assert sum(await asyncio.gather(*(one.hand_on() for one in relays))) == 3 + 3
+            await other.close()
+            stopped = asyncio.Event()
+            stopped.set()
+            await asyncio.gather(*(one.run(stopped) for one in relays))
+            await cast.world.as_owner("DELETE FROM outbox")
+            await cast.world.as_owner("DELETE FROM deadlines")
+
+    asyncio.run(scenario())
+
+
 def test_a_deadline_fires_once_with_two_workers_and_copies_of_its_message(servers: Servers) -> None:
     async def scenario() -> None:
         async with PostBox().open() as box, database_of(servers.settings) as database:

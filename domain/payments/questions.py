@@ -1,0 +1,165 @@
+"""What is asked about payment requests: the list with its counters, one request, and the customer's offers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain.access import Actor
+from domain.parties import Merchant, PointOfSale
+from domain.payments.life import (
+    LIFE,
+    Counters,
+    PaymentFlow,
+    PaymentOffer,
+    PaymentRequest,
+    PaymentRequestStatus,
+    RememberedEmail,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRequestFilter:
+    """Conditions on the list; all given ones hold together. Amounts are cents, on what was requested; `since` and
+    `until` (exclusive) are about the last action."""
+
+    status: tuple[PaymentRequestStatus, ...] | None = None
+    flow: tuple[PaymentFlow, ...] | None = None
+    basket_number: str | None = None
+    search: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    min_amount: int | None = None
+    max_amount: int | None = None
+
+
+def requests(
+    actor: Actor, point_of_sale_id: UUID | None = None, where: PaymentRequestFilter | None = None
+) -> sa.Select[Any]:
+    """The requests this actor sees, as they are now (P25), each with its point of sale's columns behind its own."""
+    table = PaymentRequest.table.c
+    question = (
+        sa.select(*as_of_now(actor.tenant), *PointOfSale.selected())
+        .join(PointOfSale.table, PointOfSale.table.c.id == table.point_of_sale_id)
+        .where(actor.sees(table.merchant_id, table.point_of_sale_id))
+    )
+    if point_of_sale_id is not None:
+        question = question.where(table.point_of_sale_id == point_of_sale_id)
+    return question.where(*_conditions(actor, where)) if where else question
+
+
+def request_and_place(row: Sequence[Any]) -> tuple[PaymentRequest, PointOfSale]:
+    """What a row of `requests` holds."""
+    width = len(PaymentRequest.columns)
+    return PaymentRequest.from_row(row[:width]), PointOfSale.from_row(row[width : width + len(PointOfSale.columns)])
+
+
+async def request(connection: AsyncConnection, actor: Actor, request_id: UUID) -> PaymentRequest | None:
+    """One request this actor sees, as it is now; or None."""
+    row = (await connection.execute(requests(actor).where(PaymentRequest.table.c.id == request_id))).first()
+    return request_and_place(row)[0] if row else None
+
+
+async def counters(
+    connection: AsyncConnection, actor: Actor, point_of_sale_id: UUID | None, where: PaymentRequestFilter | None
+) -> Counters:
+    """How many are to validate and how many await payment, under every filter but the status (P7)."""
+    others = None if where is None else replace(where, status=None)
+    found = requests(actor, point_of_sale_id, others).subquery()
+    status = found.c.status
+    row = (
+        await connection.execute(
+            sa.select(
+                sa.func.count().filter(status == str(PaymentRequestStatus.TO_VALIDATE)),
+                sa.func.count().filter(status == str(PaymentRequestStatus.AWAITING_PAYMENT)),
+            ).select_from(found)
+        )
+    ).one()
+    return Counters(to_validate=row[0], awaiting_payment=row[1])
+
+
+async def remembered_email(connection: AsyncConnection, actor: Actor, point_of_sale_id: UUID) -> str | None:
+    """Where this user last asked to be told, at a point of sale (P13)."""
+    table = RememberedEmail.table.c
+    return await connection.scalar(
+        sa.select(table.email).where(table.user_id == actor.user_id, table.point_of_sale_id == point_of_sale_id)
+    )
+
+
+async def acted_on(connection: AsyncConnection, actor: Actor, request_id: UUID) -> PaymentRequest | None:
+    """The request that this customer has paid or declined, as it is now."""
+    found = await offer_of_request(connection, actor.tenant, request_id)
+    return found.request if found else None
+
+
+async def offer_of_request(connection: AsyncConnection, tenant: int, request_id: UUID) -> PaymentOffer | None:
+    """What a customer sees of a request, as it is now."""
+    row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.id == request_id))).first()
+    return _offer_of(row) if row else None
+
+
+async def offer(connection: AsyncConnection, tenant: int, token: str) -> PaymentOffer | None:
+    """What the bearer of a token is asked to pay, as it is now; None for a token that nothing bears (P20)."""
+    row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.token == token))).first()
+    return _offer_of(row) if row else None
+
+
+def _now(tenant: int) -> sa.ScalarSelect[datetime]:
+    """The tenant's clock; a question of its own, so that it is read once and not for each row."""
+    return sa.select(sa.func.tenant_clock(tenant)).scalar_subquery()
+
+
+def as_of_now(tenant: int) -> list[sa.ColumnElement[Any]]:
+    """A request's columns, its status as it is at this instant."""
+    status = LIFE.status_in_sql(_now(tenant)).label("status")
+    return [status if name == "status" else PaymentRequest.table.c[name] for name in PaymentRequest.columns]
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _conditions(actor: Actor, where: PaymentRequestFilter) -> Iterator[sa.ColumnElement[bool]]:
+    table = PaymentRequest.table.c
+    if where.status is not None:
+        yield LIFE.status_in_sql(_now(actor.tenant)).in_([str(status) for status in where.status])
+    if where.flow is not None:
+        yield table.flow.in_([str(flow) for flow in where.flow])
+    if where.basket_number:
+        yield table.basket_number == where.basket_number.strip()
+    if where.search:
+        words = where.search.strip()
+        searched = (
+            table.basket_number,
+            table.label,
+            table.customer_reference,
+            table.seller_identifier,
+            table.customer_identifier,
+            table.transaction_number,
+        )
+        yield sa.or_(*(sa.func.lower(column).contains(words.lower(), autoescape=True) for column in searched))
+    if where.since is not None:
+        yield table.last_action_at >= where.since
+    if where.until is not None:
+        yield table.last_action_at < where.until
+    if where.min_amount is not None:
+        yield table.amount_requested >= where.min_amount
+    if where.max_amount is not None:
+        yield table.amount_requested <= where.max_amount
+
+
+def _offers(tenant: int) -> sa.Select[Any]:
+    table = PaymentRequest.table.c
+    return (
+        sa.select(*as_of_now(tenant), Merchant.table.c.name, PointOfSale.table.c.name)
+        .join(PointOfSale.table, PointOfSale.table.c.id == table.point_of_sale_id)
+        .join(Merchant.table, Merchant.table.c.id == table.merchant_id)
+    )
+
+
+def _offer_of(row: sa.Row[Any]) -> PaymentOffer:
+    values: Sequence[Any] = tuple(row)
+    return PaymentOffer(PaymentRequest.from_row(values[:-2]), values[-2], values[-1])
