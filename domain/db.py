@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain.codes import global_id
-from domain.settings import Settings
+from domain.settings import Settings, SettingsInvalid
 
 metadata = sa.MetaData(
     naming_convention={
@@ -243,7 +243,8 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Connect; raises what asyncpg raises when the database cannot be reached."""
+        """Connect. Raises SettingsInvalid as a role that row security does not hold: a superuser walks through the
+        tenant wall without a word; and what asyncpg raises when the database cannot be reached."""
         self._deeds = await asyncpg.create_pool(
             self._settings.app_database_url or self._settings.database_url,
             min_size=1,
@@ -251,6 +252,15 @@ class Database:
             reset=_leave_as_is,
             server_settings=_session(self._settings.app_database_url is None, APP),
         )
+
+        async with self.connection() as connection:
+            above_the_wall = await connection.fetchval(_UNWALLED)
+        if above_the_wall:
+            await self.close()
+            raise SettingsInvalid(
+                "APP_DATABASE_URL: this database user is above the tenant wall (superuser, owner, or exempt from row"
+                f" security): use one that may only act as {APP}"
+            )
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -272,6 +282,12 @@ class Database:
         async with self._questions.connect() as connection, connection.begin():
             await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
             yield connection
+
+
+_UNWALLED = """
+SELECT bool_or(rolsuper OR rolbypassrls) OR pg_has_role(current_user, 'escarcelle_owner', 'USAGE')
+FROM pg_roles WHERE rolname = current_user OR (rolname = session_user AND rolsuper)
+"""
 
 
 async def _leave_as_is(connection: asyncpg.Connection) -> None:

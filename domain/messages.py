@@ -24,7 +24,7 @@ async def take_in_hand(work: Work, actor: Actor, message_id: UUID) -> bool:
     row = await work.take(OutboxRow.maybe(id=message_id))
     if row is None:
         return False
-    sends, claim_at = (await _counts(work, row, "sends", "claim_at"))[:2]
+    sends, claim_at = await _filled_in(work, row, "sends", "claim_at")
     if sends == 0 and claim_at > work.real_now:
         return False
     # Each sending counts up: none counted since a worker took it means that this worker still has it.
@@ -46,7 +46,7 @@ async def fail(work: Work, actor: Actor, message_id: UUID, reason: str, *, for_g
     row = await work.take(OutboxRow.maybe(id=message_id))
     if row is None:
         return
-    failures, created_at, payload = await _counts(work, row, "failures", "created_at", "payload")
+    failures, created_at, payload = await _filled_in(work, row, "failures", "created_at", "payload")
     failures += 1
     if for_good or failures >= FAILURES_BEFORE_GIVING_UP:
         work.create(
@@ -94,7 +94,7 @@ async def note_failed_deadline(work: Work, actor: Actor, subject_id: UUID, name:
         work.change(deadline, last_error=reason)
 
 
-async def _counts(work: Work, row: OutboxRow, *names: str) -> list[Any]:
+async def _filled_in(work: Work, row: OutboxRow, *names: str) -> list[Any]:
     """Columns that the database fills in, which `take` does not load."""
     table = OutboxRow.table.c
     columns = [sa.cast(table.payload, sa.Text) if name == "payload" else table[name] for name in names]

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -151,13 +152,31 @@ def audit(
 
 @app.command()
 def demo(
-    play: Annotated[str | None, typer.Option(metavar="STORY", help="The story to play; none lists them.")] = None,
+    play: Annotated[str | None, typer.Option(metavar="STORY", help="The story to play; none plays all.")] = None,
     url: Annotated[str, typer.Option(help="Address of a running `escarcelle dev`.")] = "http://127.0.0.1:8000",
 ) -> None:
     """Play a story against a running server, step by step."""
     from escarcelle import demo as storyteller
 
     sys.exit(storyteller.play(play, url))
+
+
+@app.command(hidden=True)
+def revise(message: str) -> None:
+    """For developers: write a migration from the difference between the declared tables and a migrated database."""
+    from escarcelle import database
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        server = EmbeddedPostgres(data)
+        server.start()
+        try:
+            urls = {name.lower(): url for name, url in _embedded_database_urls(data, server).items()}
+            settings = from_environment(**urls, redis_url="redis://", secret_keys="-" * 32, smtp_url="smtp://localhost")
+            database.migrate(settings)
+            database.revise(settings, message)
+        finally:
+            server.stop()
 
 
 @issuer_app.command("create")
