@@ -1,23 +1,48 @@
-"""Signing in and out, and who is signed in."""
+"""Signing in and out, who is signed in, and the users that one manages."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import datetime, timedelta
+from typing import Final, cast
 from uuid import UUID
 
 import strawberry
 
 from api import parties as shown
-from api.context import COOKIES_TO_SET, Context, cookie
-from api.shapes import Info, Node, field, finds, mutation, question, result, view
-from domain import access, parties
+from api.context import COOKIE, COOKIES_TO_SET, DEVICE_COOKIE, Context, cookie
+from api.shapes import (
+    Connection,
+    Done,
+    DoneResult,
+    Info,
+    Node,
+    PageOf,
+    field,
+    finds,
+    id_of,
+    mutation,
+    page,
+    question,
+    result,
+    view,
+)
+from domain import access, parties, sign_in, users
 from domain.access import Actor
+from domain.codes import read_signed_token
+from domain.texts import Text
 
 RoleEnum = strawberry.enum(access.Role, name="Role", description=access.Role.__doc__)
 RightEnum = strawberry.enum(access.Right, name="Right", description=access.Right.__doc__)
 
 BY_COOKIE = "x-escarcelle-session"
 """A single-page application signs in with this header set to `cookie`: its token then travels in a cookie only."""
+
+_DEVICE_LASTS: Final = timedelta(days=400)
+_MAILED: Final = Text(
+    "Si cet identifiant existe et a une adresse e-mail, un lien vient d’y être envoyé ; il est valable une heure.",
+    "If this login exists and has an e-mail address, a link has just been sent to it; it is good for an hour.",
+)
+_CHANGED: Final = Text("Votre mot de passe est changé : connectez-vous.", "Your password is changed: sign in.")
+_ENDED: Final = Text("Cet appareil est déconnecté.", "This device is signed out.")
 
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -42,6 +67,16 @@ class User(Node):
     email: str | None = field("E-mail address.")
     role: RoleEnum = field("What the user is.")  # type: ignore[valid-type]
     active: bool = field("Whether the user may sign in.")
+
+    @strawberry.field(description="Whether devices from which the user has not signed in before are locked out (P2).")
+    async def locked(self, info: Info) -> bool:
+        async with info.context.reading() as connection:
+            return await sign_in.is_locked(connection, cast(access.User, self))
+
+    @strawberry.field(description="Whether the password is a temporary one, which opens nothing but `changePassword`.")
+    async def must_change_password(self, info: Info) -> bool:
+        async with info.context.reading() as connection:
+            return await sign_in.must_change_password(connection, cast(access.User, self).id)
 
     @strawberry.field(description="Rights, point of sale by point of sale.", graphql_type=list[Grant])
     async def grants(self, info: Info) -> list[access.Grant]:
@@ -89,6 +124,7 @@ class SignedIn:
     """A session that has just begun."""
 
     token: str | None
+    device_token: str | None
     expires_at: datetime
     viewer: Actor
 
@@ -98,11 +134,28 @@ class Session:
     """A view of SignedIn."""
 
     token: str | None = field("Null where the session travels in a cookie.")
+    device_token: str | None = field(
+        "Once, on a device not known before: keep it, and send it with the next `signIn`, so that strangers who try"
+        " passwords do not lock this device out. Null where it travels in a cookie."
+    )
     expires_at: datetime = field("When it ends by itself.")
     viewer: Viewer = field("Who is now signed in.")
 
 
+@view(sign_in.Session, "Where this user is signed in.")
+class SignedInDevice(Node):
+    """A view of domain.sign_in.Session."""
+
+    started_at: datetime = field("When it was signed in.")
+    description: str | None = field("What it calls itself.")
+
+    @strawberry.field(description="Whether it is the one that asks.")
+    def current(self, info: Info) -> bool:
+        return cast(sign_in.Session, self).id == info.context.someone.session_id
+
+
 SignInResult = result("SignInResult", Session)
+UserResult = result("UserResult", User)
 
 
 @finds(access.User)
@@ -122,6 +175,20 @@ class AccessQueries:
     async def viewer(self, info: Info) -> Actor | None:
         return info.context.actor
 
+    @question("Where the viewer is signed in, the newest first.", list[SignedInDevice])
+    async def devices(self, info: Info) -> list[sign_in.Session]:
+        async with info.context.reading() as connection:
+            return await sign_in.open_sessions(connection, info.context.someone)
+
+    @question("The users the viewer manages, by login.", Connection[User])
+    async def users(
+        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+    ) -> PageOf[access.User]:
+        context, table = info.context, access.User.table.c
+        asked = users.users(context.someone, search)
+        order = (table.login_key, table.id)
+        return await page(context, asked, access.User.from_row, order, descending=False, first=first, after=after)
+
 
 @strawberry.input(description="What opens a session.")
 class SignInInput:
@@ -130,34 +197,211 @@ class SignInInput:
     issuer: str = strawberry.field(description="The issuer's slug.")
     login: str = strawberry.field(description="Convention number, e-mail address, or what the issuer gave.")
     password: str = strawberry.field(description="The password.")
+    device_token: str | None = strawberry.field(
+        default=None, description="What an earlier `signIn` or `resetPassword` on this device gave."
+    )
+
+
+@strawberry.input(description="A new password.")
+class ChangePasswordInput:
+    """For `changePassword`."""
+
+    current_password: str = strawberry.field(description="The password until now.")
+    new_password: str = strawberry.field(description="Ten characters at least.")
+
+
+@strawberry.input(description="Who has forgotten its password.")
+class RequestPasswordResetInput:
+    """For `requestPasswordReset`."""
+
+    issuer: str = strawberry.field(description="The issuer's slug.")
+    login: str = strawberry.field(description="As for `signIn`.")
+
+
+@strawberry.input(description="A new password, by mailed link.")
+class ResetPasswordInput:
+    """For `resetPassword`."""
+
+    token: str = strawberry.field(description="The end of the link.")
+    new_password: str = strawberry.field(description="Ten characters at least.")
+
+
+@strawberry.input(description="One of the viewer's sessions.")
+class DeviceIdInput:
+    """For `signOutDevice`."""
+
+    id: strawberry.ID = strawberry.field(description="Which one.")
+
+
+@strawberry.input(description="Rights at one point of sale (P4).")
+class GrantInput:
+    """For `createUser` and `updateUser`."""
+
+    point_of_sale_id: strawberry.ID = strawberry.field(description="Where.")
+    rights: list[RightEnum] = strawberry.field(description="What is allowed.")  # type: ignore[valid-type]
+
+
+@strawberry.input(description="A new user; it is invited by mail to set its password.")
+class CreateUserInput:
+    """For `createUser`."""
+
+    login: str = strawberry.field(description="What the user will type to sign in.")
+    email: str = strawberry.field(description="Where the invitation goes.")
+    name: str = strawberry.field(description="The name for people.")
+    role: RoleEnum = strawberry.field(description="What the user will be.")  # type: ignore[valid-type]
+    grants: list[GrantInput] | None = strawberry.field(default=None, description="For MERCHANT_STAFF.")
+    merchant_id: strawberry.ID | None = strawberry.field(
+        default=None, description="For a merchant's user; a signatory's own merchant when absent."
+    )
+    holder_id: strawberry.ID | None = strawberry.field(default=None, description="For a HOLDER: which one.")
+
+
+@strawberry.input(description="What changes of a user; what is absent stays.")
+class UpdateUserInput:
+    """For `updateUser`."""
+
+    id: strawberry.ID = strawberry.field(description="Which user.")
+    name: str | None = strawberry.field(default=None, description="The name for people.")
+    email: str | None = strawberry.field(default=None, description="E-mail address.")
+    role: RoleEnum | None = strawberry.field(default=None, description="What the user is.")  # type: ignore[valid-type]
+    grants: list[GrantInput] | None = strawberry.field(default=None, description="All of them: they replace the old.")
+
+
+@strawberry.input(description="One user.")
+class UserIdInput:
+    """For `deactivateUser`."""
+
+    id: strawberry.ID = strawberry.field(description="Which user.")
 
 
 @strawberry.type
 class AccessMutations:
-    """Signing in and out."""
+    """Signing in and out, and managing users."""
 
-    @mutation(SignInResult, "Open a session: its token, or a cookie where X-Escarcelle-Session says `cookie`.")
+    @mutation(SignInResult, "Open a session: its token, or a cookie where X-Escarcelle-Session says `cookie` (P1, P2).")
     async def sign_in(self, info: Info, input: SignInInput) -> SignedIn:
         context = info.context
         services, connection = context.services, context.connection
-        address = connection.client.host if connection.client else ""
-        await services.sign_in_limits.count(address, input.issuer, input.login)
-        lasts = timedelta(hours=services.settings.session_hours)
-        description = connection.headers.get("user-agent")
-        token = await access.sign_in(services.database, input.issuer, input.login, input.password, lasts, description)
-        actor = await access.actor_of_token(services.database, token)
-        assert actor is not None, "the session has just been opened"
-        context.actor, context.token = actor, token
-        by_cookie = connection.headers.get(BY_COOKIE) == "cookie"
-        if by_cookie:
-            connection.scope.setdefault(COOKIES_TO_SET, []).append(cookie(token, lasts))
-        return SignedIn(None if by_cookie else token, actor.session_ends_at or datetime.now(UTC), actor)
+        await services.sign_in_limits.count(_address(context), input.issuer, input.login)
+        known = input.device_token or connection.cookies.get(DEVICE_COOKIE)
+        token, device_token = await sign_in.sign_in(
+            services.database,
+            input.issuer,
+            input.login,
+            input.password,
+            _lasts(context),
+            connection.headers.get("user-agent"),
+            known,
+        )
+        return await _signed_in(context, token, device_token)
 
     @strawberry.mutation(description="End the session. True, whether or not there was one.")
     async def sign_out(self, info: Info) -> bool:
         context = info.context
         if context.actor is not None and context.actor.session_id is not None:
-            await context.perform(access.end_session)
+            await context.perform(sign_in.end_session)
             context.actor = context.token = None
-        context.connection.scope.setdefault(COOKIES_TO_SET, []).append(cookie(None, timedelta(0)))
+        _set_cookie(context, cookie(COOKIE, None, timedelta(0)))
         return True
+
+    @mutation(SignInResult, "Set a new password; every other session ends, and a new one begins here.")
+    async def change_password(self, info: Info, input: ChangePasswordInput) -> SignedIn:
+        context = info.context
+        await context.services.sign_in_limits.count(_address(context), "", str(context.someone.user_id))
+        token = await sign_in.change_password(
+            context.services.database,
+            context.someone,
+            input.current_password,
+            input.new_password,
+            _lasts(context),
+            context.connection.headers.get("user-agent"),
+        )
+        return await _signed_in(context, token, None)
+
+    @mutation(DoneResult, "Mail a link that sets a new password and unlocks. The answer is always the same (P2, AP8).")
+    async def request_password_reset(self, info: Info, input: RequestPasswordResetInput) -> Done:
+        context = info.context
+        await context.services.sign_in_limits.count(_address(context), input.issuer, input.login)
+        await sign_in.request_reset(context.services.database, input.issuer, input.login)
+        return Done(message=_MAILED.in_locale(context.locale))
+
+    @mutation(
+        DoneResult,
+        "Set a new password by the mailed link. `reference` is a device token: with it, this device signs in whatever"
+        " strangers try.",
+    )
+    async def reset_password(self, info: Info, input: ResetPasswordInput) -> Done:
+        context = info.context
+        await context.services.sign_in_limits.count(_address(context), "", input.token)
+        keys = [key.get_secret_value() for key in context.services.settings.secret_keys]
+        tenant, reset_id = read_signed_token(keys, sign_in.RESET_LINK, input.token)
+        device_token = await sign_in.reset_password(context.services.database, tenant, reset_id, input.new_password)
+        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, _DEVICE_LASTS))
+        return Done(message=_CHANGED.in_locale(context.locale), reference=device_token)
+
+    @mutation(DoneResult, "Sign out on another device; its open sockets close.")
+    async def sign_out_device(self, info: Info, input: DeviceIdInput) -> Done:
+        await info.context.perform(sign_in.end_session, id_of(input.id, sign_in.Session.prefix))
+        return Done(message=_ENDED.in_locale(info.context.locale))
+
+    @mutation(UserResult, "A new user, who is invited by mail (P4).")
+    async def create_user(self, info: Info, input: CreateUserInput) -> access.User:
+        return await info.context.perform(
+            users.create,
+            login=input.login,
+            name=input.name,
+            email=input.email,
+            role=input.role,
+            merchant_id=id_of(input.merchant_id, parties.Merchant.prefix) if input.merchant_id else None,
+            holder_id=id_of(input.holder_id, parties.Holder.prefix) if input.holder_id else None,
+            grants=_grants(input.grants),
+        )
+
+    @mutation(UserResult, "Change a user; whoever gets other rights is signed out (P4).")
+    async def update_user(self, info: Info, input: UpdateUserInput) -> access.User:
+        return await info.context.perform(
+            users.update,
+            id_of(input.id, access.User.prefix),
+            name=input.name,
+            email=input.email,
+            role=input.role,
+            grants=_grants(input.grants),
+        )
+
+    @mutation(UserResult, "The user may not sign in any more, and is signed out everywhere.")
+    async def deactivate_user(self, info: Info, input: UserIdInput) -> access.User:
+        return await info.context.perform(users.deactivate, id_of(input.id, access.User.prefix))
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _address(context: Context) -> str:
+    return context.connection.client.host if context.connection.client else ""
+
+
+def _lasts(context: Context) -> timedelta:
+    return timedelta(hours=context.services.settings.session_hours)
+
+
+def _set_cookie(context: Context, header: str) -> None:
+    context.connection.scope.setdefault(COOKIES_TO_SET, []).append(header)
+
+
+async def _signed_in(context: Context, token: str, device_token: str | None) -> SignedIn:
+    """What a client gets for a session that has just begun: a token, or cookies."""
+    actor = await sign_in.actor_of_token(context.services.database, token)
+    assert actor is not None and actor.session_ends_at is not None, "the session has just been opened"
+    context.actor, context.token = actor, token
+    if context.connection.headers.get(BY_COOKIE) != "cookie":
+        return SignedIn(token, device_token, actor.session_ends_at, actor)
+    _set_cookie(context, cookie(COOKIE, token, _lasts(context)))
+    if device_token is not None:
+        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, _DEVICE_LASTS))
+    return SignedIn(None, None, actor.session_ends_at, actor)
+
+
+def _grants(given: list[GrantInput] | None) -> dict[UUID, frozenset[access.Right]] | None:
+    if given is None:
+        return None
+    return {id_of(grant.point_of_sale_id, parties.PointOfSale.prefix): frozenset(grant.rights) for grant in given}

@@ -17,19 +17,22 @@ from api.limits import SignInLimits
 from api.live import Hub
 from api.transport import Rejected, asked_locale
 from domain import parties
-from domain.access import RIGHTS, Actor, actor_of_token
+from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
 from domain.db import Database
 from domain.parties import Holder, Merchant, PointOfSale
 from domain.settings import Settings
+from domain.sign_in import actor_of_token
 from domain.texts import Locale, Text
 from domain.work import Key, Replayed, perform
 
 COOKIE: Final = "__Host-escarcelle"
+DEVICE_COOKIE: Final = "__Host-escarcelle-device"
 COOKIES_TO_SET: Final = "escarcelle.cookies"
 """Where a resolver leaves cookies for the answer, in the ASGI scope."""
 
 _SIGN_IN_FIRST: Final = Text("Connectez-vous pour continuer.", "Sign in to continue.")
 _NOT_YOURS: Final = Text("Vos droits ne permettent pas cette consultation.", "Your rights do not include this.")
+_CHANGE_IT: Final = Text("Choisissez d’abord votre mot de passe.", "Choose your own password first.")
 _SIGNED_OUT: Final = Text("Votre session est terminée.", "Your session has ended.")
 
 T = TypeVar("T")
@@ -166,19 +169,22 @@ async def make_context(services: Services, connection: HTTPConnection, payload: 
 
 def authorize(context: Context, operation: OperationType, root_fields: tuple[str, ...]) -> None:
     """Whether the caller may use these root fields (RIGHTS). A mutation that its role does not include is refused by
-    the deed, as data; everything else here. Raises Rejected: UNAUTHENTICATED, FORBIDDEN."""
+    the deed, as data; everything else here. Raises Rejected: UNAUTHENTICATED, FORBIDDEN,
+    PASSWORD_CHANGE_REQUIRED with a temporary password."""
     for name in root_fields:
         if RIGHTS.get(name, frozenset()) is None:
             continue
         if context.actor is None:
             raise Rejected("UNAUTHENTICATED", _SIGN_IN_FIRST.in_locale(context.locale))
+        if context.actor.must_change_password and name not in WITH_A_TEMPORARY_PASSWORD:
+            raise Rejected("PASSWORD_CHANGE_REQUIRED", _CHANGE_IT.in_locale(context.locale))
         if operation is not OperationType.MUTATION and not context.actor.may_use(name):
             raise Rejected("FORBIDDEN", _NOT_YOURS.in_locale(context.locale))
 
 
-def cookie(token: str | None, lasts: timedelta) -> str:
-    """The Set-Cookie header for a session's token, or for its end."""
-    kept = f"{COOKIE}={token or ''}; Path=/; Secure; HttpOnly; SameSite=Lax"
+def cookie(name: str, token: str | None, lasts: timedelta) -> str:
+    """The Set-Cookie header that keeps a token, or forgets it."""
+    kept = f"{name}={token or ''}; Path=/; Secure; HttpOnly; SameSite=Lax"
     return f"{kept}; Max-Age={int(lasts.total_seconds()) if token else 0}"
 
 

@@ -36,7 +36,7 @@ class SignInLimits:
         """One more try. Raises Refused (RATE_LIMITED) with the seconds to wait."""
         for limit, *about in (
             (self._per_address, "address", address),
-            (_PER_LOGIN, "login", issuer, login.casefold()[:200]),
+            (_PER_LOGIN, "login", issuer, login.strip().casefold()[:200]),
         ):
             if not await self._hit(limit, *about):
                 raise Refused(

@@ -17,9 +17,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from domain.outbox import LIVE_CHANNEL
+
 T = TypeVar("T")
 
-CHANNEL: Final = "escarcelle:live"
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ class Hub:
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(CHANNEL)
+                    await pubsub.subscribe(LIVE_CHANNEL)
                     await self._read_everything_again()
                     pause = 0.05
                     async for message in pubsub.listen():

@@ -200,6 +200,17 @@ def result(name: str, kind: type) -> Any:
     return Annotated[kind | Refusal, strawberry.union(name, description="The changed object, or why nothing changed.")]
 
 
+@strawberry.type(description="For acts that return nothing to look at.")
+class Done:
+    """What was done, in words."""
+
+    message: str = strawberry.field(description="For people, in the caller's language.")
+    reference: str | None = strawberry.field(default=None, description="Something to quote or to keep.")
+
+
+DoneResult = result("DoneResult", Done)
+
+
 def mutation(answer: Any, description: str) -> Callable[[Callable[..., Awaitable[Any]]], Any]:
     """A root mutation field, annotated with what the domain returns; what the domain refuses becomes a Refusal."""
 

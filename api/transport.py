@@ -273,7 +273,7 @@ class Transport(Generic[ContextT]):
     async def _body(self, request: Request) -> bytes:
         most = self.limits.body_bytes
         # Reading on for a while past the limit lets an honest client finish sending and see why it was refused.
-        patience = 16 * most
+        patience = 64 * most
         declared = request.headers.get("content-length", "")
         total = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0
         chunks: list[bytes] = []

@@ -1,28 +1,21 @@
-"""Who may do what: users, their roles and rights, and their sessions.
+"""Who may do what: users, their roles and their rights.
 
 RIGHTS says, for each field at the root of the API, who may use it; what is not named there nobody may use. Which rows a
 role sees stands in `sees`."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import fields
-from domain.codes import digest, new_id, new_token, tenant_of_token
 from domain.db import Database, Entity, Row, column
-from domain.errors import RefusalCode, Refused
-from domain.lifecycle import Lifecycle
-from domain.texts import Locale, Text
-from domain.work import Work, perform
+from domain.errors import Refused
+from domain.texts import Locale
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -53,6 +46,9 @@ HOLDER: Final = frozenset({Role.HOLDER})
 SIGNED_IN: Final = frozenset(Role)
 ANYONE: Final = None
 
+WITH_A_TEMPORARY_PASSWORD: Final = frozenset({"viewer", "issuer", "changePassword", "signOut"})
+"""All that a temporary password opens, besides what needs no session."""
+
 RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "node": SIGNED_IN,
     "issuer": ANYONE,
@@ -62,8 +58,22 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "paymentRequests": ISSUER_STAFF | MERCHANT,
     "suggestedBasketNumber": MERCHANT,
     "paymentOffer": ANYONE,
+    "devices": SIGNED_IN,
+    "merchants": ISSUER_STAFF,
+    "users": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "signIn": ANYONE,
     "signOut": ANYONE,
+    "changePassword": SIGNED_IN,
+    "requestPasswordReset": ANYONE,
+    "resetPassword": ANYONE,
+    "signOutDevice": SIGNED_IN,
+    "createUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "updateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "deactivateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "createMerchant": ISSUER_STAFF,
+    "createHolder": ISSUER_STAFF,
+    "updateHolder": ISSUER_STAFF,
+    "updatePointOfSale": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "createPaymentRequest": MERCHANT,
     "payPaymentRequest": HOLDER,
     "changePaymentCollection": MERCHANT,
@@ -88,6 +98,7 @@ class Actor:
     grants: Mapping[UUID, frozenset[Right]] = field(default_factory=dict)
     session_id: UUID | None = None
     session_ends_at: datetime | None = None
+    must_change_password: bool = False
     locale: Locale | None = None
 
     def may_use(self, root_field: str) -> bool:
@@ -138,16 +149,6 @@ class Actor:
         return (self.tenant, self.role, self.merchant_id, self.holder_id, tuple(sorted(self.grants)))
 
 
-# ── statuses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class SessionStatus(StrEnum):
-    """ENDED: signed out or revoked."""
-
-    OPEN = "OPEN"
-    ENDED = "ENDED"
-
-
 # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -171,154 +172,12 @@ class User(
     created_at: datetime
 
 
-class Password(Row, table="passwords", key=("user_id",), reader=False):
-    """A user's password, hashed (argon2id)."""
-
-    user_id: UUID = column(references="users")
-    hash: str
-
-
 class Grant(Row, table="grants", key=("user_id", "point_of_sale_id"), app="SELECT, INSERT, UPDATE, DELETE"):
     """What a user may do at one point of sale (P4)."""
 
     user_id: UUID = column(references="users")
     point_of_sale_id: UUID = column(references="points_of_sale")
     rights: list[str]
-
-
-class Session(
-    Entity,
-    table="sessions",
-    prefix="sess",
-    reader=False,
-    constraints=(sa.UniqueConstraint("token_digest"), sa.Index("sessions_user_idx", "tenant", "user_id")),
-):
-    """Where a user is signed in. The token itself is nowhere: only its digest."""
-
-    user_id: UUID = column(references="users")
-    status: SessionStatus
-    token_digest: bytes
-    description: str | None = None
-    started_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None = None
-    version: int = 0
-
-
-LIFE: Final = Lifecycle(Session, {("end", SessionStatus.OPEN): SessionStatus.ENDED})
-
-# ── deeds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_HASHER: Final = PasswordHasher()
-_NOBODY: Final = _HASHER.hash("nobody's password, to spend the same time on")
-_HASHING = asyncio.Semaphore(2)
-"""Each hash takes a core and 64 MiB for a while: only so many at once."""
-
-SHORTEST_PASSWORD: Final = 10
-
-
-async def hashed(password: str) -> str:
-    """The password's argon2id hash, made in a thread."""
-    async with _HASHING:
-        return await asyncio.to_thread(_HASHER.hash, password)
-
-
-async def sign_in(
-    database: Database, issuer_slug: str, login: str, password: str, lasts: timedelta, description: str | None
-) -> str:
-    """Open a session (P1); returns its token, which is kept nowhere. Raises Refused: INVALID for what is missing,
-    BAD_CREDENTIALS alike for an unknown issuer, an unknown login, a wrong password or a closed account."""
-    login = fields.line(login, "input.login")
-    if not password:
-        raise Refused.invalid("input.password", "Ce champ est obligatoire.", "This field is required.")
-    tenant = await tenant_of_slug(database, issuer_slug)
-    user_id, stored = None, _NOBODY
-    if tenant is not None:
-        async with database.reading(tenant) as connection:
-            found = (
-                await connection.execute(
-                    sa.select(User.table.c.id, Password.table.c.hash)
-                    .join(Password.table, Password.table.c.user_id == User.table.c.id)
-                    .where(User.table.c.login_key == login_key(login), User.table.c.active)
-                )
-            ).first()
-            user_id, stored = found or (None, _NOBODY)
-    async with _HASHING:
-        right = await asyncio.to_thread(_verify, stored, password)
-    if tenant is None or user_id is None or not right:
-        raise Refused(
-            RefusalCode.BAD_CREDENTIALS, Text("Identifiant ou mot de passe incorrect.", "Wrong login or password.")
-        )
-    token = new_token(tenant)
-    await perform(database, Actor(tenant, user_id), open_session, digest(token), lasts, description)
-    return token
-
-
-async def open_session(
-    work: Work, actor: Actor, token_digest: bytes, lasts: timedelta, description: str | None
-) -> Session:
-    """A new session for the actor, whose password has been checked. It lives on real time, even in a sandbox."""
-    await work.take()
-    assert actor.user_id is not None
-    session = Session(
-        tenant=work.tenant,
-        id=new_id(),
-        user_id=actor.user_id,
-        status=SessionStatus.OPEN,
-        token_digest=token_digest,
-        description=(description or "")[:200] or None,
-        started_at=work.real_now,
-        expires_at=work.real_now + lasts,
-    )
-    return work.note("start", work.create(session))
-
-
-async def end_session(work: Work, actor: Actor) -> Session:
-    """Sign out."""
-    session = await work.take(Session.by(id=actor.session_id))
-    work.move(session, "end", ended_at=work.real_now)
-    return work.note("end", session)
-
-
-async def create_user(
-    work: Work,
-    actor: Actor,
-    *,
-    login: str,
-    name: str,
-    role: Role,
-    password_hash: str,
-    email: str | None = None,
-    merchant_id: UUID | None = None,
-    holder_id: UUID | None = None,
-    grants: Mapping[UUID, frozenset[Right]] | None = None,
-) -> User:
-    """A new user. Raises Refused: INVALID for what is missing, ALREADY_EXISTS for a login that is taken."""
-    login = fields.line(login, "input.login", longest=60)
-    if await work.take(User.maybe(login_key=login_key(login))):
-        raise Refused(
-            RefusalCode.ALREADY_EXISTS,
-            Text("Cet identifiant est déjà utilisé.", "This login is already in use."),
-            field="input.login",
-        )
-    user = work.create(
-        User(
-            tenant=work.tenant,
-            id=new_id(),
-            login=login,
-            login_key=login_key(login),
-            name=fields.line(name, "input.name"),
-            email=fields.email(email, "input.email"),
-            role=role,
-            merchant_id=merchant_id,
-            holder_id=holder_id,
-            created_at=work.now,
-        )
-    )
-    work.add(Password(tenant=work.tenant, user_id=user.id, hash=password_hash))
-    for point_of_sale_id, rights in (grants or {}).items():
-        work.add(Grant(tenant=work.tenant, user_id=user.id, point_of_sale_id=point_of_sale_id, rights=sorted(rights)))
-    return work.note("create", user)
 
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -329,32 +188,6 @@ async def tenant_of_slug(database: Database, slug: str) -> int | None:
     async with database.connection() as connection:
         tenant: int | None = await connection.fetchval("SELECT tenant_of_slug($1)", slug)
         return tenant
-
-
-async def actor_of_token(database: Database, token: str) -> Actor | None:
-    """Who bears this session's token; None when it is unknown, ended or expired."""
-    try:
-        tenant = tenant_of_token(token)
-    except Refused:
-        return None
-    async with database.connection() as connection:
-        row = await connection.fetchrow("SELECT * FROM actor_of_session($1, $2)", tenant, digest(token))
-    if row is None:
-        return None
-    rights = zip(row["point_of_sale_ids"] or (), row["rights"] or (), strict=True)
-    return Actor(
-        tenant=tenant,
-        user_id=row["user_id"],
-        role=Role(row["role"]),
-        merchant_id=row["merchant_id"],
-        holder_id=row["holder_id"],
-        grants={
-            point_of_sale_id: frozenset(Right(r) for r in given.split(",") if r) for point_of_sale_id, given in rights
-        },
-        session_id=row["session_id"],
-        session_ends_at=row["expires_at"],
-        locale=Locale(row["locale"]) if row["locale"] else None,
-    )
 
 
 async def user(connection: AsyncConnection, actor: Actor, user_id: UUID) -> User | None:
@@ -375,13 +208,3 @@ async def grants_of(connection: AsyncConnection, user_id: UUID) -> list[Grant]:
 def login_key(login: str) -> str:
     """What makes two logins the same."""
     return login.strip().casefold()
-
-
-# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _verify(stored: str, password: str) -> bool:
-    try:
-        return _HASHER.verify(stored, password)
-    except (VerificationError, InvalidHashError):
-        return False

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_tra
 from uuid import UUID
 
 import asyncpg
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -160,7 +161,7 @@ class Row:
                 rules.append(sa.Index(None, "tenant", name))
         cls.prefix = prefix
         cls.identity = tuple(key)
-        cls.columns = tuple(str(c.name) for c in columns if c.server_default is None)
+        cls.columns = tuple(field.name for field in dataclasses.fields(cls) if "server" not in field.metadata)
         cls._enums = tuple(enums)
         cls.table = sa.Table(table, metadata, *columns, *rules, *constraints)
         PROTECTION[table] = Protection(app, relay, reader, append_only, walled=True, options=dict(options or {}))
@@ -238,6 +239,8 @@ class Database:
             pool_size=settings.question_connections,
             max_overflow=0,
             pool_timeout=10,
+            # A question is not run again, so it must not be the one to find out that PostgreSQL was restarted.
+            pool_pre_ping=True,
             pool_reset_on_return=None,
             connect_args={"server_settings": _session(settings.app_database_url is None, APP)},
         )
@@ -250,6 +253,7 @@ class Database:
             min_size=1,
             max_size=self._settings.deed_connections,
             reset=_leave_as_is,
+            init=_read_json,
             server_settings=_session(self._settings.app_database_url is None, APP),
         )
 
@@ -288,6 +292,13 @@ _UNWALLED = """
 SELECT bool_or(rolsuper OR rolbypassrls) OR pg_has_role(current_user, 'escarcelle_owner', 'USAGE')
 FROM pg_roles WHERE rolname = current_user OR (rolname = session_user AND rolsuper)
 """
+
+
+async def _read_json(connection: asyncpg.Connection) -> None:
+    """Documents come as objects; `work` writes them as text that it has made already."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=lambda document: document, decoder=orjson.loads
+    )
 
 
 async def _leave_as_is(connection: asyncpg.Connection) -> None:

@@ -6,6 +6,7 @@ personal data stands in one place, and a message never comes before its cause.""
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,8 @@ from domain.texts import Fact, Locale, Text
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail about to be written. `facts` fill the subject and the template; `template` is a file of both languages."""
+    """A mail about to be written. `facts` fill the subject and the template; `template` is a file in each language.
+    The link ends with a signed token when it `signs` for something: a purpose and an identifier."""
 
     to: str
     locale: Locale
@@ -23,6 +25,7 @@ class Letter:
     template: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
     link_path: str = "/"
+    signs: tuple[str, UUID] | None = None
 
 
 Writer = Callable[[AsyncConnection, int, Any], Awaitable[list[Letter]]]

@@ -58,7 +58,11 @@ class DeadLetter(Entity, table="dead_letters", app="SELECT, INSERT, DELETE"):
     reason: str
 
 
-FAILURES_BEFORE_GIVING_UP: Final = 12
+LIVE_CHANNEL: Final = "escarcelle:live"
+"""Where Redis carries what changed, from the relay to the open subscriptions."""
+
+FAILURES_BEFORE_GIVING_UP: Final = 30
+"""With pauses of an hour at most, about a day: as long as a mail server may be away."""
 
 
 def pause_after(times: int) -> timedelta:

@@ -164,7 +164,7 @@ class Work:
         )
         self.now, self.real_now = row[0], row[1]
         if row[2] is not None:
-            self._answer_again(orjson.loads(row[2]))
+            self._answer_again(row[2])
         if row[3]:
             raise _AlreadyDone(None)
         found, at = [], 4

@@ -16,13 +16,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 import domain.payments  # noqa: F401 — every table must be declared before migrations are compared
-from domain.access import Actor, Role, create_user, hashed
+from domain import users
+from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, OWNER, READER, RELAY, Database, connect_as, metadata
 from domain.errors import Refused
 from domain.ledger import AccountKind
 from domain.parties import Issuer
 from domain.settings import Settings
+from domain.sign_in import hashed
 from domain.work import Work, perform
 
 DATABASE: Final = "escarcelle"
@@ -95,12 +97,13 @@ async def _create_issuer(settings: Settings, slug: str, name: str, admin_login: 
         await perform(
             database,
             actor,
-            create_user,
+            users.create,
             login=admin_login,
             name=admin_login,
             email=admin_email,
             role=Role.ISSUER_ADMIN,
             password_hash=await hashed(password),
+            temporary=True,
         )
     finally:
         await database.close()

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from domain.access import Right, Role, create_user, hashed
+from domain import users
+from domain.access import Right, Role
 from domain.db import Database
 from domain.parties import create_holder, create_merchant, create_point_of_sale, credit_holder, issuer_of_slug
 from domain.settings import Settings
+from domain.sign_in import hashed
 from domain.work import perform
 from escarcelle.database import insert_issuer, open_issuer_accounts
 
@@ -126,7 +128,7 @@ class _World:
         await perform(
             self._database,
             self._system,
-            create_user,
+            users.create,
             login=person.login,
             name=name,
             role=role,

@@ -93,7 +93,7 @@ async def _snapshot(connection: asyncpg.Connection) -> AsyncIterator[None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         # Sums over whole tables, each asked once: they want memory, time and a plan of their own, and no compiler.
         await connection.execute(
-            "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan;"
+            "SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan;"
             " SET LOCAL statement_timeout = 0; SET LOCAL search_path = public"
         )
         yield
@@ -851,7 +851,8 @@ _DATABASE: Final = (
           ('payment_requests', 'TO_VALIDATE', 'CANCELLED', true),
           ('payment_requests', 'TO_VALIDATE', 'EXPIRED', true),
           ('payment_requests', 'TO_VALIDATE', 'VALIDATED', true),
-          ('sessions', 'OPEN', 'ENDED', true)
+          ('sessions', 'OPEN', 'ENDED', true),
+          ('password_resets', 'SENT', 'USED', true)
         ) AS e(machine, was, becomes, known)
         FULL JOIN (SELECT *, true AS found FROM transitions) t USING (machine, was, becomes)
         WHERE e.known IS NULL OR t.found IS NULL
@@ -868,7 +869,8 @@ _DATABASE: Final = (
           ('transfers', 'append_only', 'refuse_change'), ('postings', 'append_only', 'refuse_change'),
           ('journal', 'append_only', 'refuse_change'), ('transfers', 'sum_to_zero', 'check_transfer'),
           ('postings', 'seal', 'seal_postings'), ('payment_requests', 'lifecycle', 'check_transition'),
-          ('sessions', 'lifecycle', 'check_transition')
+          ('sessions', 'lifecycle', 'check_transition'),
+          ('password_resets', 'lifecycle', 'check_transition')
         ) AS e(at, name, calls)
         LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass(e.at) AND g.tgname = e.name AND NOT g.tgisinternal
         WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A') OR g.tgfoid::regproc::text <> e.calls

@@ -12,10 +12,8 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from domain.outbox import LIVE_CHANNEL
 from domain.settings import Settings
-
-LIVE_CHANNEL: Final = "escarcelle:live"
-"""Where the API's processes listen for what has changed."""
 
 DELIVER: Final = "deliver"
 FIRE: Final = "fire"

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import parties
+from domain.codes import signed_token
 from domain.db import Database
 from domain.notices import Letter, writer
 from domain.outbox import OutboxRow
@@ -90,7 +91,7 @@ class Post:
             "issuer": _one_line(issuer.name),
             "sandbox": issuer.sandbox,
             "contact": _one_line(contact),
-            "link": self._settings.public_url + letter.link_path,
+            "link": self._settings.public_url + letter.link_path + self._signed(issuer.tenant, letter),
             "t": {name: text.in_locale(letter.locale, contact=_one_line(contact)) for name, text in _TEXTS.items()},
         }
         stem = f"{letter.template}.{letter.locale}"
@@ -106,6 +107,12 @@ class Post:
         mail.add_alternative(html, subtype="html", cte="quoted-printable")
         mail["Content-Language"] = letter.locale.value
         return mail
+
+    def _signed(self, tenant: int, letter: Letter) -> str:
+        if letter.signs is None:
+            return ""
+        purpose, id_ = letter.signs
+        return signed_token(self._settings.secret_keys[0].get_secret_value(), purpose, tenant, id_)
 
     async def _send(self, mails: Sequence[EmailMessage]) -> None:
         refused: list[Exception] = []

@@ -14,7 +14,8 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from domain.access import Actor, Right, Role, User, create_user, hashed, open_session
+from domain import users
+from domain.access import Actor, Right, Role, User
 from domain.codes import digest, new_token
 from domain.db import APP, OWNER, PROTECTION, READER, RELAY, Database, connect_as
 from domain.parties import (
@@ -27,6 +28,7 @@ from domain.parties import (
     credit_holder,
 )
 from domain.settings import Settings, from_environment
+from domain.sign_in import hashed, open_session
 from domain.work import perform
 from escarcelle import database as escarcelle_database
 from escarcelle.clients import Client
@@ -140,7 +142,7 @@ class World:
         user = await perform(
             self.database,
             self.system,
-            create_user,
+            users.create,
             login=login,
             name=login.capitalize(),
             role=role,
@@ -180,8 +182,8 @@ class World:
             await connection.close()
 
     async def digest(self) -> dict[str, str]:
-        """What every table holds of this issuer: two equal digests mean that nothing has changed. Sessions and the queues
-        that empty themselves are left out."""
+        """What every table holds of this issuer: two equal digests mean that nothing has changed. Sessions and the
+        queues that empty themselves are left out."""
         tables = [name for name, p in PROTECTION.items() if p.walled and name not in _RESTLESS]
         digests = " UNION ALL ".join(
             f"SELECT '{name}' AS name, md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) AS digest"
@@ -214,7 +216,7 @@ class World:
         return int(rows[0]["total"])
 
 
-_RESTLESS = ("sessions", "outbox", "inbox")
+_RESTLESS = ("sessions", "sign_in_guards", "outbox", "inbox")
 _hash: list[str] = []
 
 
