@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ class Cast:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A real PostgreSQL, migrated."""
+    """A real PostgreSQL of its own, for here all issuers are audited and spoiled."""
     started = Servers.start(tmp_path_factory.mktemp("servers"))
     try:
         yield started
@@ -439,23 +439,22 @@ def test_the_report_shows_ten_of_many(cast: Cast, capsys: pytest.CaptureFixture[
 def test_what_is_committed_meanwhile_is_not_half_seen(cast: Cast) -> None:
     """All checks read one snapshot: a change between two of them is no difference."""
 
-    async def ask() -> list[audit.Difference]:
+    async def ask(superuser: asyncpg.Connection) -> list[audit.Difference]:
         connection = await asyncpg.connect(cast.servers.settings.reader_database_url)
-        superuser = await asyncpg.connect(cast.superuser_url)
-        asked: list[str] = []
         try:
-            with connection.query_logger(lambda record: asked.append(record.query)):
+            async with superuser.transaction():
+                # The audit has begun, and waits for the balances until they have changed.
+                await superuser.execute("LOCK TABLE balances; UPDATE balances SET amount = amount + 1")
                 auditing = asyncio.ensure_future(audit.differences(connection))
-                while not any("postings" in query for query in asked):
-                    await asyncio.wait({auditing}, timeout=0.001)
-                await superuser.execute("UPDATE balances SET amount = amount + 1")
-                return await auditing
+                waits = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+                while not await superuser.fetchval(waits, connection.get_server_pid()):
+                    assert not auditing.done(), await auditing
+            return await auditing
         finally:
             await superuser.execute("UPDATE balances SET amount = amount - 1")
-            await superuser.close()
             await connection.close()
 
-    assert asyncio.run(ask()) == []
+    assert _as_superuser(cast, ask) == []
 
 
 # ── independence ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -679,16 +678,12 @@ def _as_superuser(cast: Cast, ask: Callable[[asyncpg.Connection], Awaitable[T]])
     return asyncio.run(run())
 
 
-def _role(cast: Cast, options: str) -> AbstractContextManager[str]:
+@contextmanager
+def _role(cast: Cast, options: str) -> Iterator[str]:
     """A login of that sort for a while; gives its address."""
-
-    @contextmanager
-    def lent() -> Iterator[str]:
-        name, password = f"visitor_{secrets.token_hex(4)}", secrets.token_hex(8)
-        _as_superuser(cast, lambda c: c.execute(f"CREATE ROLE {name} PASSWORD '{password}' {options}"))
-        try:
-            yield cast.servers.postgres.url(user=name, password=password)
-        finally:
-            _as_superuser(cast, lambda c: c.execute(f"DROP ROLE {name}"))
-
-    return lent()
+    name, password = f"visitor_{secrets.token_hex(4)}", secrets.token_hex(8)
+    _as_superuser(cast, lambda c: c.execute(f"CREATE ROLE {name} PASSWORD '{password}' {options}"))
+    try:
+        yield cast.servers.postgres.url(user=name, password=password)
+    finally:
+        _as_superuser(cast, lambda c: c.execute(f"DROP ROLE {name}"))
