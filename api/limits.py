@@ -1,9 +1,10 @@
-"""How often sign-in may be tried, from one address and for one login."""
+"""How often sign-in may be tried from one address. Tries for one login are counted in the database (P2): a limit on
+them here would let a stranger keep its owner out."""
 
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import structlog
-from limits import RateLimitItem, parse
+from limits import parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import ConnectionPool
@@ -11,8 +12,6 @@ from redis.exceptions import RedisError
 
 from domain.errors import RefusalCode, Refused
 from domain.texts import Text
-
-_PER_LOGIN: Final = parse("10/minute")
 
 log = structlog.get_logger(__name__)
 
@@ -32,25 +31,21 @@ class SignInLimits:
         """Let go of the connections."""
         await self._pool.aclose()
 
-    async def count(self, address: str, issuer: str, login: str) -> None:
+    async def count(self, address: str) -> None:
         """One more try. Raises Refused (RATE_LIMITED) with the seconds to wait."""
-        for limit, *about in (
-            (self._per_address, "address", address),
-            (_PER_LOGIN, "login", issuer, login.strip().casefold()[:200]),
-        ):
-            if not await self._hit(limit, *about):
-                raise Refused(
-                    RefusalCode.RATE_LIMITED,
-                    Text(
-                        "Trop d’essais : patientez une minute avant de recommencer.",
-                        "Too many tries: wait a minute before trying again.",
-                    ),
-                    retry_after_seconds=60,
-                )
+        if not await self._hit(address):
+            raise Refused(
+                RefusalCode.RATE_LIMITED,
+                Text(
+                    "Trop d’essais : patientez une minute avant de recommencer.",
+                    "Too many tries: wait a minute before trying again.",
+                ),
+                retry_after_seconds=60,
+            )
 
-    async def _hit(self, limit: RateLimitItem, *about: str) -> bool:
+    async def _hit(self, address: str) -> bool:
         try:
-            return await self._shared.hit(limit, "sign-in", *about)
+            return await self._shared.hit(self._per_address, "sign-in", address)
         except (RedisError, OSError):
             log.warning("sign-in tries are counted by this process alone: Redis does not answer")
-            return await self._own.hit(limit, "sign-in", *about)
+            return await self._own.hit(self._per_address, "sign-in", address)

@@ -105,7 +105,7 @@ class SignInGuard(
     changed_at: datetime
 
 
-class PasswordReset(Entity, table="password_resets", prefix="pwrs", reader=False):
+class PasswordReset(Entity, table="password_resets", prefix="pwrs"):
     """A mailed link that sets a new password, once. The link is signed, not stored."""
 
     user_id: UUID = column(references="users", index=True)
@@ -528,7 +528,7 @@ def _send_reset(work: Work, user_id: UUID, reason: ResetReason) -> PasswordReset
         )
     )
     work.tell(Notice("password_reset", reset))
-    return work.note("send", reset, reason=str(reason))
+    return work.note("create", reset, reason=str(reason))
 
 
 def _know_device(work: Work, user_id: UUID, token_digest: bytes) -> None:

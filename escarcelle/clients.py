@@ -54,7 +54,8 @@ class Client:
         the refusal, each with its __typename."""
         key = given.pop("idempotencyKey", None) or str(uuid4())
         keyed = mutation in _KEYED
-        declares = f"$input: {mutation[0].upper()}{mutation[1:]}Input!{', $key: ID!' if keyed else ''}"
+        kind = _INPUTS.get(mutation, f"{mutation[0].upper()}{mutation[1:]}Input")
+        declares = f"$input: {kind}!{', $key: ID!' if keyed else ''}"
         passes = f"input: $input{', idempotencyKey: $key' if keyed else ''}"
         document = (
             f"mutation ({declares}) {{ {mutation}({passes}) {{ __typename {fields}"
@@ -108,8 +109,10 @@ async def _events(socket: websockets.ClientConnection) -> AsyncIterator[dict[str
                 return
 
 
+_INPUTS = {"signOutDevice": "DeviceIdInput", "deactivateUser": "UserIdInput"}
 _KEYED = frozenset(
     {
+        "createHolder",
         "createPaymentRequest",
         "payPaymentRequest",
         "validatePaymentRequest",

@@ -197,6 +197,7 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   ('VOID',     'preq', 'expire',     'preq.expire')
 ), objects(tenant, kind, id) AS (
   SELECT tenant, 'preq', id FROM payment_requests UNION ALL SELECT tenant, 'hold', id FROM holders
+  UNION ALL SELECT tenant, 'pwrs', id FROM password_resets
   UNION ALL SELECT tenant, 'mrch', id FROM merchants UNION ALL SELECT tenant, 'posl', id FROM points_of_sale
   UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
 )"""

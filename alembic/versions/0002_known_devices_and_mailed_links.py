@@ -78,6 +78,9 @@ def upgrade() -> None:
         op.execute(f"CREATE POLICY tenant ON {table} TO escarcelle_app USING ({OWN_TENANT}) WITH CHECK ({OWN_TENANT})")
         op.execute(f"GRANT {app} ON {table} TO escarcelle_app")
 
+    op.execute("CREATE POLICY reader ON password_resets FOR SELECT TO escarcelle_reader USING (true)")
+    op.execute("GRANT SELECT ON password_resets TO escarcelle_reader")
+
 
 def downgrade() -> None:
     raise NotImplementedError("forward only: restore a backup instead")

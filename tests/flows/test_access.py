@@ -1,0 +1,291 @@
+"""Signing in as the manual has it: convention number and password, three tries, the mailed link; users and rights."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from domain.access import Right, Role
+from escarcelle.clients import Client, Unexpected
+from escarcelle.stories.telling import next_of
+from tests.flows.cast import REQUEST, Cast
+from tests.world import PASSWORD
+
+pytestmark = pytest.mark.anyio
+
+SESSION = "... on Session { token deviceToken expiresAt viewer { user { login role mustChangePassword locked } } }"
+DONE = "... on Done { message reference }"
+USER = (
+    "... on User { id login name email role active locked mustChangePassword grants { rights pointOfSale { code } } }"
+)
+WRONG = "pas le bon mot de passe"
+NEW = "un tout nouveau mot de passe"
+
+
+class Device:
+    """A browser or a till at the sign-in page."""
+
+    def __init__(self, cast: Cast, login: str, device_token: str | None = None) -> None:
+        self.cast, self.login, self.device_token = cast, login, device_token
+        self.client = Client(cast.running.url)
+
+    async def __aenter__(self) -> "Device":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.__aexit__()
+
+    async def try_password(self, password: str) -> dict[str, Any]:
+        known = {"deviceToken": self.device_token} if self.device_token else {}
+        slug = self.cast.world.slug
+        return await self.client.do("signIn", SESSION, issuer=slug, login=self.login, password=password, **known)
+
+
+async def _mailed_token(cast: Cast, to: str, about: str) -> str:
+    mail = await cast.running.mail(to, about)
+    found = re.search(r"/password/([A-Za-z0-9_-]+)", mail["text"])
+    assert found, mail["text"]
+    return found.group(1)
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "field"), [("", PASSWORD, "login"), ("  ", PASSWORD, "login"), ("708900", "", "password")]
+)
+async def test_P1_login_and_password_are_both_mandatory(cast: Cast, login: str, password: str, field: str) -> None:
+    async with Device(cast, login) as device:
+        refused = await device.try_password(password)
+    assert (refused["code"], refused["problems"][0]["path"]) == ("INVALID", ["input", field])
+
+
+async def test_P1_the_convention_number_opens_the_merchant_s_space(cast: Cast) -> None:
+    async with Device(cast, " 708900 ") as device:
+        session = await device.try_password(PASSWORD)
+    assert session["viewer"]["user"] == {
+        "login": "708900",
+        "role": "MERCHANT_MANAGER",
+        "mustChangePassword": False,
+        "locked": False,
+    }
+
+
+async def test_P2_wrong_wrong_right_is_in_and_the_count_starts_anew(cast: Cast) -> None:
+    async with Device(cast, "708900") as device:
+        for left in (2, 1):
+            refused = await device.try_password(WRONG)
+            assert (refused["code"], f"Essais restants : {left}" in refused["message"]) == ("BAD_CREDENTIALS", True)
+        assert (await device.try_password(PASSWORD))["__typename"] == "Session"
+        assert "Essais restants : 2" in (await device.try_password(WRONG))["message"]
+
+
+async def test_P2_the_third_wrong_password_locks_until_the_mailed_link(cast: Cast) -> None:
+    mailbox = f"signataire@{cast.world.slug}.example"
+    async with Device(cast, "708900") as device:
+        codes = [(await device.try_password(WRONG))["code"] for _ in range(3)]
+        assert codes == ["BAD_CREDENTIALS", "BAD_CREDENTIALS", "ACCOUNT_LOCKED"]
+        assert (await device.try_password(PASSWORD))["code"] == "ACCOUNT_LOCKED", "the right one too"
+        token = await _mailed_token(cast, mailbox, "bloqué")
+        done = await device.client.do("resetPassword", DONE, token=token, newPassword=NEW)
+        assert done["__typename"] == "Done", done
+        assert (await device.try_password(PASSWORD))["code"] == "BAD_CREDENTIALS", "the old one is no more"
+        assert (await device.try_password(NEW))["__typename"] == "Session"
+        again = await device.client.do("resetPassword", DONE, token=token, newPassword=NEW)
+        assert again["code"] == "TOO_LATE", "a link works once"
+
+
+async def test_P2_two_wrong_passwords_at_once_lock_exactly_once(cast: Cast) -> None:
+    async with Device(cast, "708900") as device:
+        await device.try_password(WRONG)
+        both = await asyncio.gather(device.try_password(WRONG), device.try_password(WRONG))
+    assert sorted(refused["code"] for refused in both) == ["ACCOUNT_LOCKED", "BAD_CREDENTIALS"]
+    rows = await cast.world.as_owner(
+        "SELECT failures, locked_at FROM sign_in_guards WHERE tenant = $1", cast.world.tenant
+    )
+    assert [(row["failures"], row["locked_at"] is not None) for row in rows] == [(3, True)]
+    resets = await cast.world.as_owner("SELECT reason FROM password_resets WHERE tenant = $1", cast.world.tenant)
+    assert [row["reason"] for row in resets] == ["LOCKED"]
+
+
+async def test_P2_a_stranger_can_not_keep_the_owner_out(cast: Cast) -> None:
+    async with Device(cast, "708900") as known:
+        known.device_token = (await known.try_password(PASSWORD))["deviceToken"]
+        assert known.device_token
+        async with Device(cast, "708900") as stranger:
+            for _ in range(4):
+                refused = await stranger.try_password(WRONG)
+            assert refused["code"] == "ACCOUNT_LOCKED"
+            assert (await known.try_password(PASSWORD))["__typename"] == "Session", "a known device has its own count"
+            token = await _mailed_token(cast, f"signataire@{cast.world.slug}.example", "bloqué")
+            async with Device(cast, "708900") as other:
+                done = await other.client.do("resetPassword", DONE, token=token, newPassword=NEW)
+                for _ in range(3):
+                    await stranger.try_password(WRONG)
+                assert (await other.try_password(NEW))["code"] == "ACCOUNT_LOCKED"
+                other.device_token = done["reference"]
+                assert (await other.try_password(NEW))["__typename"] == "Session", "the link made the device known"
+        somebody_else = Device(cast, "808100", known.device_token)
+        for _ in range(3):
+            refused = await somebody_else.try_password(WRONG)
+        assert refused["code"] == "ACCOUNT_LOCKED", "a device is known to one user only"
+        await somebody_else.client.__aexit__()
+
+
+async def test_AP8_a_lock_leaves_open_devices_alone(cast: Cast) -> None:
+    async with Device(cast, "p001") as device:
+        for _ in range(3):
+            await device.try_password(WRONG)
+    assert (await cast.ask())["status"] == "AWAITING_PAYMENT"
+
+
+async def test_AP8_the_link_is_good_for_an_hour(cast: Cast) -> None:
+    async with Client(cast.running.url) as device:
+        asked = await device.do("requestPasswordReset", DONE, issuer=cast.world.slug, login="708900")
+        token = await _mailed_token(cast, f"signataire@{cast.world.slug}.example", "mot de passe")
+        await cast.world.as_owner(
+            "UPDATE password_resets SET expires_at = expires_at - interval '1 hour' WHERE tenant = $1",
+            cast.world.tenant,
+        )
+        async with cast.world.unchanged():
+            assert (await device.do("resetPassword", DONE, token=token, newPassword=NEW))["code"] == "TOO_LATE"
+            for forged in (token[:-1] + ("A" if token[-1] != "A" else "B"), "A" * 48, "", "x"):
+                refused = await device.do("resetPassword", DONE, token=forged, newPassword=NEW)
+                assert refused["code"] == "NOT_FOUND"
+            unknown = await device.do("requestPasswordReset", DONE, issuer=cast.world.slug, login="nobody")
+            assert unknown == asked, "nobody is told who exists"
+
+
+@pytest.mark.parametrize("password", ["", "short", "aaaaaaaaaaaa", "x" * 201])
+async def test_a_new_password_must_be_long_and_varied(cast: Cast, password: str) -> None:
+    async with await cast.running.client(cast.world, "708900") as client, cast.world.unchanged():
+        refused = await client.do("changePassword", SESSION, currentPassword=PASSWORD, newPassword=password)
+    assert (refused["code"], refused["problems"][0]["path"]) == ("INVALID", ["input", "newPassword"])
+
+
+async def test_a_changed_password_ends_every_other_session(cast: Cast) -> None:
+    async with await cast.running.client(cast.world, "708900") as client:
+        wrong = await client.do("changePassword", SESSION, currentPassword=WRONG, newPassword=NEW)
+        assert (wrong["code"], wrong["problems"][0]["path"]) == ("BAD_CREDENTIALS", ["input", "currentPassword"])
+        session = await client.do("changePassword", SESSION, currentPassword=PASSWORD, newPassword=NEW)
+        with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
+            await client.ask("{ viewer { user { login } } }")
+        client.token = session["token"]
+        assert (await client.ask("{ viewer { user { login } } }"))["viewer"]["user"]["login"] == "708900"
+    with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
+        await cast.signatory.ask("{ viewer { user { login } } }")
+
+
+async def test_a_temporary_password_opens_nothing_but_its_change(cast: Cast) -> None:
+    await cast.world.as_owner(
+        "UPDATE passwords SET temporary = true FROM users u WHERE u.id = user_id AND u.login = 'p001' AND u.tenant = $1",  # noqa: E501
+        cast.world.tenant,
+    )
+    async with Device(cast, "p001") as device:
+        session = await device.try_password(PASSWORD)
+        assert session["viewer"]["user"]["mustChangePassword"] is True
+        device.client.token = session["token"]
+        for document in (
+            "{ pointsOfSale { nodes { id } } }",
+            "{ paymentRequests { totalCount } }",
+            "{ devices { id } }",
+        ):
+            with pytest.raises(Unexpected, match="PASSWORD_CHANGE_REQUIRED"):
+                await device.client.ask(document)
+        with pytest.raises(Unexpected, match="PASSWORD_CHANGE_REQUIRED"):
+            await cast.ask(till=device.client)
+        changed = await device.client.do("changePassword", SESSION, currentPassword=PASSWORD, newPassword=NEW)
+        assert changed["viewer"]["user"]["mustChangePassword"] is False
+        device.client.token = changed["token"]
+        assert (await cast.ask(till=device.client))["status"] == "AWAITING_PAYMENT"
+
+
+async def test_sessions_are_listed_and_one_that_is_revoked_closes_its_sockets(cast: Cast) -> None:
+    request = await cast.ask()
+    async with await cast.running.client(cast.world, "p001") as other:
+        devices = (await other.ask("{ devices { id current description startedAt } }"))["devices"]
+        assert [device["current"] for device in devices] == [True, False]
+        live = f"subscription ($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
+        async with cast.till.subscribe(live, id=request["id"]) as events:
+            await next_of(events, 5, "till")
+            theirs = (await cast.ines.ask("{ devices { id } }"))["devices"][0]["id"]
+            assert (await other.do("signOutDevice", DONE, id=theirs))["code"] == "NOT_FOUND"
+            assert (await other.do("signOutDevice", DONE, id=devices[1]["id"]))["__typename"] == "Done"
+            with pytest.raises(Exception, match="4403"):
+                await next_of(events, 5, "the end")
+        assert len((await other.ask("{ devices { id } }"))["devices"]) == 1
+    with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
+        await cast.till.ask("{ viewer { user { id } } }")
+
+
+async def test_P3_a_signatory_chooses_the_point_of_sale_and_staff_has_only_its_own(cast: Cast) -> None:
+    places = "{ pointsOfSale { nodes { code } } }"
+    seen = {}
+    for name in ("signatory", "till", "other_till", "stranger", "agent"):
+        client: Client = getattr(cast, name)
+        seen[name] = [node["code"] for node in (await client.ask(places))["pointsOfSale"]["nodes"]]
+    assert seen == {
+        "signatory": ["P002", "P001"],
+        "till": ["P001"],
+        "other_till": ["P002"],
+        "stranger": ["A001"],
+        "agent": ["A001", "P002", "P001"],
+    }
+    read = "query ($id: ID!) { node(id: $id) { id } }"
+    assert (await cast.till.ask(read, id=cast.world.places["P002"].global_id))["node"] is None
+    assert (await cast.till.ask(read, id=cast.world.merchants["808100"].global_id))["node"] is None
+
+
+async def test_P4_rights_are_held_point_by_point(cast: Cast) -> None:
+    await cast.world.user("lecture", Role.MERCHANT_STAFF, merchant="708900", grants={"P001": frozenset({Right.EXPORT})})
+    request = await cast.ask(validationDays=2, customerIdentifier="ines")
+    async with await cast.running.client(cast.world, "lecture") as reader:
+        assert (await cast.read(request, reader))["allowedActions"] == []
+        async with cast.world.unchanged():
+            assert (await cast.ask(till=reader, basketNumber="x"))["code"] == "FORBIDDEN"
+            for verb in ("cancelPaymentRequest", "validatePaymentRequest"):
+                assert (await reader.do(verb, REQUEST, id=request["id"]))["code"] == "FORBIDDEN", verb
+
+
+async def test_P4_a_signatory_manages_the_staff_of_its_merchant_only(cast: Cast) -> None:
+    mailbox = f"jeanne@{cast.world.slug}.example"
+    grants = [{"pointOfSaleId": cast.world.places["P001"].global_id, "rights": ["COLLECT"]}]
+    jeanne = await cast.signatory.do(
+        "createUser", USER, login="jeanne", name="Jeanne", email=mailbox, role="MERCHANT_STAFF", grants=grants
+    )
+    assert (jeanne["role"], jeanne["grants"]) == (
+        "MERCHANT_STAFF",
+        [{"rights": ["COLLECT"], "pointOfSale": {"code": "P001"}}],
+    )
+    async with Device(cast, "jeanne") as device:
+        assert (await device.try_password("!"))["code"] == "BAD_CREDENTIALS"
+        token = await _mailed_token(cast, mailbox, "jeanne")
+        device.device_token = (await device.client.do("resetPassword", DONE, token=token, newPassword=NEW))["reference"]
+        device.client.token = (await device.try_password(NEW))["token"]
+        assert (await cast.ask(till=device.client))["status"] == "AWAITING_PAYMENT"
+        await cast.signatory.do("updateUser", USER, id=jeanne["id"], grants=[{**grants[0], "rights": ["VALIDATE"]}])
+        with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
+            await cast.ask(till=device.client)
+        device.client.token = None
+        device.client.token = (await device.try_password(NEW))["token"]
+        assert (await cast.ask(till=device.client, basketNumber="y"))["code"] == "FORBIDDEN"
+        assert (await cast.signatory.do("deactivateUser", USER, id=jeanne["id"]))["active"] is False
+        device.client.token = None
+        assert (await device.try_password(NEW))["code"] == "BAD_CREDENTIALS"
+    listed = (await cast.signatory.ask("{ users { nodes { login } } }"))["users"]["nodes"]
+    assert [user["login"] for user in listed] == ["708900", "jeanne", "p001", "p002"]
+    async with cast.world.unchanged():
+        new = {"login": "x", "name": "X", "email": "x@example.com"}
+        elsewhere = [{"pointOfSaleId": cast.world.places["A001"].global_id, "rights": ["COLLECT"]}]
+        for role, more, code in (
+            ("ISSUER_ADMIN", {}, "FORBIDDEN"),
+            ("MERCHANT_MANAGER", {}, "FORBIDDEN"),
+            ("MERCHANT_STAFF", {"grants": elsewhere}, "NOT_FOUND"),
+            ("MERCHANT_STAFF", {"email": "no address"}, "INVALID"),
+            ("MERCHANT_STAFF", {"login": "P001"}, "ALREADY_EXISTS"),
+        ):
+            refused = await cast.signatory.do("createUser", USER, **(new | {"role": role} | more))
+            assert refused["code"] == code, (role, more)
+        for client in (cast.till, cast.ines):
+            assert (await client.do("createUser", USER, **new, role="MERCHANT_STAFF"))["code"] == "FORBIDDEN"
+        assert (await cast.stranger.do("deactivateUser", USER, id=jeanne["id"]))["code"] == "NOT_FOUND"
+        own = (await cast.signatory.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
+        assert (await cast.signatory.do("deactivateUser", USER, id=own))["code"] == "FORBIDDEN"
