@@ -7,7 +7,7 @@ lost message loses nothing."""
 import asyncio
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
@@ -22,11 +22,14 @@ from domain.outbox import LIVE_CHANNEL
 T = TypeVar("T")
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_MOST_CHANGES: Final = 200
+"""A subscriber that looks away for longer reads everything again."""
 
 log = structlog.get_logger(__name__)
 
 Topic = tuple[str, str]
-"""What a subscription follows: a kind of object ("preq") and an identifier, of the object or of where it belongs."""
+"""What a subscription follows: one object ("preq", its identifier), those of a point of sale ("preq@", the point's), or
+those of a tenant ("preq*", its number)."""
 
 
 class Listener(Protocol):
@@ -39,14 +42,35 @@ class Listener(Protocol):
         """Whether the session still stands in the database."""
 
 
+class _News:
+    """What a subscriber has not looked at yet."""
+
+    def __init__(self) -> None:
+        self._changed: set[UUID] | None = set()
+        self._come = asyncio.Event()
+
+    def add(self, changed: UUID | None) -> None:
+        if self._changed is not None and changed is not None and len(self._changed) < _MOST_CHANGES:
+            self._changed.add(changed)
+        else:
+            self._changed = None
+        self._come.set()
+
+    async def next(self) -> frozenset[UUID] | None:
+        await self._come.wait()
+        self._come.clear()
+        changed, self._changed = self._changed, set()
+        return None if changed is None else frozenset(changed)
+
+
 class Hub:
     """The subscriptions of one process."""
 
     def __init__(self, redis_url: str) -> None:
         # Keep-alives tell a dead connection; without a time-out of its own a silent one would never be noticed.
         self._redis = Redis.from_url(redis_url, socket_timeout=None, health_check_interval=5)
-        self._changed: dict[Topic, set[asyncio.Event]] = defaultdict(set)
-        self._reads: dict[tuple[Topic, Hashable], asyncio.Task[Any]] = {}
+        self._listening: dict[Topic, set[_News]] = defaultdict(set)
+        self._reads: dict[Topic, dict[Hashable, asyncio.Future[Any]]] = defaultdict(dict)
         self._sessions: dict[UUID, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +109,7 @@ class Hub:
     ) -> AsyncGenerator[T, None]:
         """The state now, then after each change, until it is final or gone. `view` says which subscribers read the
         same; `version` tells two states apart."""
-        with self._registered(topic) as changed:
+        with self._registered(topic) as news:
             state, seen = await read(), None
             while state is not None:
                 now = version(state)
@@ -94,37 +118,42 @@ class Hub:
                     yield state
                 if is_final(state):
                     return
-                await changed.wait()
-                changed.clear()
-                state = await self._read_once(topic, view, read)
+                await news.next()
+                state = await self.read_once(topic, view, read)
 
-    @contextmanager
-    def _registered(self, topic: Topic) -> Any:
-        changed = asyncio.Event()
-        self._changed[topic].add(changed)
-        try:
-            yield changed
-        finally:
-            self._changed[topic].discard(changed)
-            if not self._changed[topic]:
-                del self._changed[topic]
-                for key in [key for key in self._reads if key[0] == topic]:
-                    del self._reads[key]
+    async def changes(self, topic: Topic) -> AsyncGenerator[frozenset[UUID] | None, None]:
+        """Which objects of a list have changed since the last time; None when any may have, as at the start."""
+        with self._registered(topic) as news:
+            yield None
+            while True:
+                yield await news.next()
 
-    async def _read_once(self, topic: Topic, view: Hashable, read: Callable[[], Awaitable[T | None]]) -> T | None:
-        task = self._reads.get((topic, view))
-        if task is None:
-            task = self._reads[topic, view] = asyncio.ensure_future(read())
+    async def read_once(self, topic: Topic, view: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        """What all subscribers of a topic with that view read after a change, read once."""
+        reads = self._reads[topic]
+        if view not in reads:
+            reads[view] = asyncio.ensure_future(read())
         # One subscriber that leaves must not take the read away from the others.
-        found: T | None = await asyncio.shield(task)
+        found: T = await asyncio.shield(reads[view])
         return found
 
-    def _tell(self, topic: Topic) -> None:
-        if topic in self._changed:
-            for key in [key for key in self._reads if key[0] == topic]:
-                del self._reads[key]
-            for changed in self._changed[topic]:
-                changed.set()
+    @contextmanager
+    def _registered(self, topic: Topic) -> Iterator["_News"]:
+        news = _News()
+        self._listening[topic].add(news)
+        try:
+            yield news
+        finally:
+            self._listening[topic].discard(news)
+            if not self._listening[topic]:
+                del self._listening[topic]
+                self._reads.pop(topic, None)
+
+    def _tell(self, topic: Topic, changed: UUID | None) -> None:
+        if topic in self._listening:
+            self._reads.pop(topic, None)
+            for news in self._listening[topic]:
+                news.add(changed)
 
     async def _listen(self) -> None:
         pause = 0.05
@@ -146,13 +175,12 @@ class Hub:
         kind, id_ = message["kind"], message["id"]
         if kind == "sess" and UUID(id_) in self._sessions:
             self._start(self._check_session(UUID(id_)))
-        self._tell((kind, id_))
-        if "place" in message:
-            self._tell((f"{kind}@", message["place"]))
+        for topic in ((kind, id_), (f"{kind}@", message.get("place", "")), (f"{kind}*", str(message["tenant"]))):
+            self._tell(topic, UUID(id_))
 
     async def _read_everything_again(self) -> None:
-        for topic in list(self._changed):
-            self._tell(topic)
+        for topic in list(self._listening):
+            self._tell(topic, None)
         for session_id in list(self._sessions):
             await self._check_session(session_id)
 

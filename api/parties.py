@@ -156,6 +156,8 @@ class Holder(Node):
 
 
 HolderResult = result("HolderResult", Holder)
+MerchantResult = result("MerchantResult", Merchant)
+PointOfSaleResult = result("PointOfSaleResult", PointOfSale)
 
 # ── finding them again ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,6 +214,15 @@ class PartyQueries:
             context, asked, parties.PointOfSale.from_row, order, descending=False, first=first, after=after
         )
 
+    @question("The issuer's merchants, by name.", Connection[Merchant])
+    async def merchants(
+        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+    ) -> PageOf[parties.Merchant]:
+        context, table = info.context, parties.Merchant.table.c
+        asked = parties.merchants(context.someone, search)
+        order = (table.sort_key, table.id)
+        return await page(context, asked, parties.Merchant.from_row, order, descending=False, first=first, after=after)
+
     @question("The issuer's holders, by name.", Connection[Holder])
     async def holders(
         self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
@@ -231,9 +242,126 @@ class CreditHolderInput:
     reason: str = strawberry.field(description="Why, for the journal.")
 
 
+@strawberry.input(description="A postal address.")
+class AddressInput:
+    """For points of sale."""
+
+    street: str = strawberry.field(description="Number and street.")
+    postcode: str = strawberry.field(description="Postcode.")
+    town: str = strawberry.field(description="Town.")
+    country: str = strawberry.field(default="FR", description="Country, by its ISO 3166 code of two letters.")
+
+    def read(self) -> parties.Address:
+        """As the domain takes it."""
+        return parties.Address(self.street, self.postcode, self.town, self.country)
+
+
+@strawberry.input(description="A new point of sale.")
+class NewPointOfSaleInput:
+    """For `createMerchant`."""
+
+    code: str = strawberry.field(description="Its code at the merchant: “P001”.")
+    name: str = strawberry.field(description="Its name.")
+    address: AddressInput | None = strawberry.field(default=None, description="Where it is.")
+
+    def read(self) -> parties.NewPlace:
+        """As the domain takes it."""
+        return parties.NewPlace(self.code, self.name, self.address.read() if self.address else None)
+
+
+@strawberry.input(description="A new merchant.")
+class CreateMerchantInput:
+    """For `createMerchant`."""
+
+    code: str = strawberry.field(description="Its number at the issuer (convention number).")
+    name: str = strawberry.field(description="Its name.")
+    points_of_sale: list[NewPointOfSaleInput] = strawberry.field(description="Where it collects.")
+
+
+@strawberry.input(description="A new point of sale of a merchant that is there already.")
+class CreatePointOfSaleInput:
+    """For `createPointOfSale`."""
+
+    merchant_id: strawberry.ID = strawberry.field(description="Whose.")
+    code: str = strawberry.field(description="Its code at the merchant.")
+    name: str = strawberry.field(description="Its name.")
+    address: AddressInput | None = strawberry.field(default=None, description="Where it is.")
+
+
+@strawberry.input(description="What changes of a point of sale; what is absent stays.")
+class UpdatePointOfSaleInput:
+    """For `updatePointOfSale`."""
+
+    id: strawberry.ID = strawberry.field(description="Which one.")
+    name: str | None = strawberry.field(default=None, description="Its name.")
+    address: AddressInput | None = strawberry.field(default=None, description="Where it is.")
+
+
+@strawberry.input(description="A new holder.")
+class CreateHolderInput:
+    """For `createHolder`."""
+
+    reference: str | None = strawberry.field(
+        default=None, description="How merchants and the issuer name the holder; the e-mail address when absent."
+    )
+    name: str = strawberry.field(description="Family name, or the name of an organisation.")
+    first_name: str | None = strawberry.field(default=None, description="First name.")
+    email: str | None = strawberry.field(default=None, description="E-mail address.")
+    mobile: str | None = strawberry.field(default=None, description="Mobile telephone number.")
+
+
+@strawberry.input(description="What changes of a holder; what is absent stays.")
+class UpdateHolderInput:
+    """For `updateHolder`."""
+
+    id: strawberry.ID = strawberry.field(description="Which one.")
+    name: str | None = strawberry.field(default=None, description="Family name, or the name of an organisation.")
+    first_name: str | None = strawberry.field(default=None, description="First name.")
+    email: str | None = strawberry.field(default=None, description="E-mail address.")
+    mobile: str | None = strawberry.field(default=None, description="Mobile telephone number.")
+
+
 @strawberry.type
 class PartyMutations:
     """Deeds about parties."""
+
+    @mutation(MerchantResult, "A new merchant with its points of sale.")
+    async def create_merchant(self, info: Info, input: CreateMerchantInput) -> parties.Merchant:
+        return await info.context.perform(
+            parties.create_merchant,
+            code=input.code,
+            name=input.name,
+            points_of_sale=[place.read() for place in input.points_of_sale],
+        )
+
+    @mutation(PointOfSaleResult, "A new point of sale of a merchant that is there already.")
+    async def create_point_of_sale(self, info: Info, input: CreatePointOfSaleInput) -> parties.PointOfSale:
+        place = parties.NewPlace(input.code, input.name, input.address.read() if input.address else None)
+        merchant_id = id_of(input.merchant_id, parties.Merchant.prefix)
+        return await info.context.perform(parties.create_point_of_sale, merchant_id=merchant_id, place=place)
+
+    @mutation(PointOfSaleResult, "Another name or address of a point of sale.")
+    async def update_point_of_sale(self, info: Info, input: UpdatePointOfSaleInput) -> parties.PointOfSale:
+        return await info.context.perform(
+            parties.update_point_of_sale,
+            id_of(input.id, parties.PointOfSale.prefix),
+            name=input.name,
+            address=input.address.read() if input.address else None,
+        )
+
+    @mutation(HolderResult, "A new holder, with an empty wallet.")
+    async def create_holder(
+        self, info: Info, input: CreateHolderInput, idempotency_key: strawberry.ID
+    ) -> parties.Holder:
+        return await info.context.perform(
+            parties.create_holder, key=idempotency_key, again=parties.holder, **vars(input)
+        )
+
+    @mutation(HolderResult, "Change what is known of a holder.")
+    async def update_holder(self, info: Info, input: UpdateHolderInput) -> parties.Holder:
+        given = vars(input) | {}
+        holder_id = id_of(given.pop("id"), parties.Holder.prefix)
+        return await info.context.perform(parties.update_holder, holder_id, **given)
 
     @mutation(HolderResult, "The issuer puts value into a holder's wallet.")
     async def credit_holder(

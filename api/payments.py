@@ -189,6 +189,22 @@ class PaymentRequestCounters:
 
 
 @dataclass(frozen=True)
+class ChangeOf:
+    """A request that changed, and the counters after it."""
+
+    payment_request: payments.PaymentRequest
+    counters: payments.Counters
+
+
+@view(ChangeOf, "A request that changed.")
+class PaymentRequestChange:
+    """A view of ChangeOf."""
+
+    payment_request: PaymentRequest = field("As it is now.")
+    counters: PaymentRequestCounters = field("As they are now.")
+
+
+@dataclass(frozen=True)
 class PaymentRequestPage(PageOf[payments.PaymentRequest]):
     """A page with what its counters count."""
 
@@ -385,6 +401,16 @@ class PaymentQueries:
         async with info.context.reading() as connection:
             return await payments.suggested_basket_number(connection, info.context.someone, place)
 
+    @question(
+        "What the customer is asked to pay by name, and what it has paid; newest first.", Connection[PaymentOffer]
+    )
+    async def my_payment_offers(
+        self, info: Info, first: int = 50, after: str | None = None
+    ) -> PageOf[payments.PaymentOffer]:
+        context, table = info.context, payments.PaymentRequest.table.c
+        asked = payments.offers_to(context.someone)
+        return await page(context, asked, payments.offer_of, (table.last_action_at, table.id), first=first, after=after)
+
     @question("What the bearer of a token is asked to pay; null for a token that nothing bears.", PaymentOffer | None)
     async def payment_offer(self, info: Info, token: str) -> payments.PaymentOffer | None:
         return await _read_offer(info.context, token)
@@ -536,6 +562,39 @@ class PaymentSubscriptions:
             yield request
         if empty:
             raise Rejected("NOT_FOUND", Refused.not_found().message(context.locale))
+
+    @strawberry.subscription(
+        description="The live list: the newest request, then each that changes, with the counters (P7). It follows"
+        " every filter but `status`, so that a request is seen to leave one. Query the list again after a reconnect.",
+        graphql_type=PaymentRequestChange,
+    )
+    async def payment_request_changes(
+        self,
+        info: Info,
+        point_of_sale_id: strawberry.ID | None = None,
+        filter: PaymentRequestFilter | None = None,
+    ) -> AsyncGenerator[ChangeOf, None]:
+        context, hub, actor = info.context, info.context.services.hub, info.context.someone
+        try:
+            place = id_of(point_of_sale_id, parties.PointOfSale.prefix) if point_of_sale_id is not None else None
+            where = filter.read() if filter is not None else None
+        except Refused as refused:
+            raise Rejected(str(refused.code), refused.message(context.locale)) from None
+        prefix = payments.PaymentRequest.prefix
+        topic = (f"{prefix}@", str(place)) if place is not None else (f"{prefix}*", str(actor.tenant))
+        since: datetime | None = None
+        async for changed in hub.changes(topic):
+            question = payments.changed_requests(actor, place, where, changed, since)
+
+            async def read(question: Any = question) -> tuple[list[payments.PaymentRequest], payments.Counters]:
+                async with context.reading() as connection:
+                    rows = [payments.request_and_place(tuple(row)) for row in await connection.execute(question)]
+                    return [row[0] for row in rows], await payments.counters(connection, actor, place, where)
+
+            requests, counters = await hub.read_once(topic, (actor.view, place, where, changed, since), read)
+            for request in requests:
+                since = request.last_action_at if since is None else max(since, request.last_action_at)
+                yield ChangeOf(request, counters)
 
     @strawberry.subscription(
         description="A customer waiting on one payment: the state now, then each change, until it is final.",

@@ -71,6 +71,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "updateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "deactivateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "createMerchant": ISSUER_STAFF,
+    "createPointOfSale": ISSUER_STAFF,
     "createHolder": ISSUER_STAFF,
     "updateHolder": ISSUER_STAFF,
     "updatePointOfSale": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
@@ -82,6 +83,9 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "cancelPaymentRequest": MERCHANT,
     "creditHolder": ISSUER_STAFF,
     "paymentRequest": ISSUER_STAFF | MERCHANT,
+    "paymentRequestChanges": ISSUER_STAFF | MERCHANT,
+    "myPaymentOffers": HOLDER,
+    "holderChanges": HOLDER,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 

@@ -1,5 +1,7 @@
 """The parties: issuers, their merchants with points of sale, and the holders of their value."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -113,8 +115,31 @@ class Holder(
 # ── deeds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def create_merchant(work: Work, actor: Actor, *, code: str, name: str) -> Merchant:
-    """A new merchant, with the accounts it is paid through. Raises Refused (INVALID, ALREADY_EXISTS)."""
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A postal address; `country` is an ISO 3166 code of two letters."""
+
+    street: str
+    postcode: str
+    town: str
+    country: str = "FR"
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlace:
+    """A point of sale to be made."""
+
+    code: str
+    name: str
+    address: Address | None = None
+
+
+async def create_merchant(
+    work: Work, actor: Actor, *, code: str, name: str, points_of_sale: Sequence[NewPlace] = ()
+) -> Merchant:
+    """A new merchant with its points of sale, and the accounts it is paid through. Raises Refused (INVALID,
+    ALREADY_EXISTS)."""
+    actor.require("createMerchant")
     code = fields.line(code, "input.code", longest=20)
     if await work.take(Merchant.maybe(code=code)):
         raise _taken("input.code")
@@ -124,37 +149,58 @@ async def create_merchant(work: Work, actor: Actor, *, code: str, name: str) -> 
     )
     work.open_account(merchant.id, AccountKind.MERCHANT)
     work.open_account(merchant.id, AccountKind.HELD)
+    codes = [place.code.strip() for place in points_of_sale]
+    for n, place in enumerate(points_of_sale):
+        if place.code.strip() in codes[:n]:
+            raise _taken(f"input.pointsOfSale.{n}.code")
+        _open_point_of_sale(work, merchant.id, place, f"input.pointsOfSale.{n}")
     return work.note("create", merchant)
 
 
-async def create_point_of_sale(work: Work, actor: Actor, *, merchant_id: UUID, code: str, name: str) -> PointOfSale:
+async def create_point_of_sale(work: Work, actor: Actor, *, merchant_id: UUID, place: NewPlace) -> PointOfSale:
     """A new point of sale of a merchant. Raises Refused (INVALID, NOT_FOUND, ALREADY_EXISTS)."""
-    code = fields.line(code, "input.code", longest=20)
+    actor.require("createPointOfSale")
+    code = place.code.strip()
     _, existing = await work.take(Merchant.by(id=merchant_id), PointOfSale.maybe(merchant_id=merchant_id, code=code))
     if existing:
         raise _taken("input.code")
-    name = fields.line(name, "input.name")
-    return work.note(
-        "create",
-        work.create(
-            PointOfSale(
-                tenant=work.tenant,
-                id=new_id(),
-                merchant_id=merchant_id,
-                code=code,
-                name=name,
-                sort_key=sort_key(name),
-                created_at=work.now,
-            )
-        ),
-    )
+    return _open_point_of_sale(work, merchant_id, place, "input")
+
+
+async def update_point_of_sale(
+    work: Work, actor: Actor, point_of_sale_id: UUID, *, name: str | None = None, address: Address | None = None
+) -> PointOfSale:
+    """Another name or address. Raises Refused (INVALID, NOT_FOUND)."""
+    actor.require("updatePointOfSale")
+    place = await work.take(PointOfSale.by(id=point_of_sale_id))
+    if actor.merchant_id not in (None, place.merchant_id):
+        raise Refused.not_found()
+    changes: dict[str, str] = {}
+    if name is not None:
+        kept = fields.line(name, "input.name")
+        changes |= {"name": kept, "sort_key": sort_key(kept)}
+    if address is not None:
+        changes |= _address(address, "input.address")
+    if changes:
+        work.change(place, **changes)
+    return work.note("update", place, point_of_sale_id=place.id, changed=sorted(changes))
 
 
 async def create_holder(
-    work: Work, actor: Actor, *, reference: str, name: str, first_name: str | None = None, email: str | None = None
+    work: Work,
+    actor: Actor,
+    *,
+    reference: str | None,
+    name: str,
+    first_name: str | None = None,
+    email: str | None = None,
+    mobile: str | None = None,
 ) -> Holder:
-    """A new holder, with a wallet. Raises Refused (INVALID, ALREADY_EXISTS)."""
-    reference = fields.line(reference, "input.reference", longest=60)
+    """A new holder, with a wallet; without a reference its e-mail address is one. Raises Refused (INVALID,
+    ALREADY_EXISTS)."""
+    actor.require("createHolder")
+    address = fields.email(email, "input.email")
+    reference = fields.line(reference or address, "input.reference", longest=254)
     if await work.take(Holder.maybe(reference=reference)):
         raise _taken("input.reference")
     name, first_name = fields.line(name, "input.name"), fields.optional_line(first_name, "input.firstName")
@@ -166,12 +212,42 @@ async def create_holder(
             name=name,
             first_name=first_name,
             sort_key=sort_key(f"{name} {first_name or ''}"),
-            email=fields.email(email, "input.email"),
+            email=address,
+            mobile=fields.optional_line(mobile, "input.mobile", longest=30),
             created_at=work.now,
         )
     )
     work.open_account(holder.id, AccountKind.WALLET)
     return work.note("create", holder, holder_id=holder.id)
+
+
+async def update_holder(
+    work: Work,
+    actor: Actor,
+    holder_id: UUID,
+    *,
+    name: str | None = None,
+    first_name: str | None = None,
+    email: str | None = None,
+    mobile: str | None = None,
+) -> Holder:
+    """What is given changes. Raises Refused (INVALID, NOT_FOUND)."""
+    actor.require("updateHolder")
+    holder = await work.take(Holder.by(id=holder_id))
+    changes: dict[str, str | None] = {}
+    if name is not None:
+        changes["name"] = fields.line(name, "input.name")
+    if first_name is not None:
+        changes["first_name"] = fields.optional_line(first_name, "input.firstName")
+    if email is not None:
+        changes["email"] = fields.email(email, "input.email")
+    if mobile is not None:
+        changes["mobile"] = fields.optional_line(mobile, "input.mobile", longest=30)
+    changed = sorted(changes)
+    if changes:
+        work.change(holder, **changes)
+        work.change(holder, sort_key=sort_key(f"{holder.name} {holder.first_name or ''}"))
+    return work.note("update", holder, holder_id=holder.id, changed=changed)
 
 
 LARGEST_CREDIT: Final = 10_000_00
@@ -235,6 +311,15 @@ async def merchant_seen(connection: AsyncConnection, actor: Actor, merchant_id: 
     return await merchant(connection, merchant_id) if seen else None
 
 
+def merchants(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, ...]]:
+    """The issuer's merchants; `search` in code and name."""
+    table = Merchant.table.c
+    question = sa.select(*Merchant.selected()).where(actor.sees(table.id))
+    if search:
+        question = question.where(_contains(table.sort_key, search) | _contains(sa.func.lower(table.code), search))
+    return question
+
+
 async def merchant(connection: AsyncConnection, merchant_id: UUID) -> Merchant | None:
     """One merchant, or None."""
     row = (await connection.execute(sa.select(*Merchant.selected()).where(Merchant.table.c.id == merchant_id))).first()
@@ -292,6 +377,38 @@ async def wallet_amount(connection: AsyncConnection, actor: Actor, holder_id: UU
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _open_point_of_sale(work: Work, merchant_id: UUID, place: NewPlace, field: str) -> PointOfSale:
+    name = fields.line(place.name, f"{field}.name")
+    address = _address(place.address, f"{field}.address") if place.address else {}
+    made = work.create(
+        PointOfSale(
+            tenant=work.tenant,
+            id=new_id(),
+            merchant_id=merchant_id,
+            code=fields.line(place.code, f"{field}.code", longest=20),
+            name=name,
+            sort_key=sort_key(name),
+            created_at=work.now,
+            **address,
+        )
+    )
+    return work.note("create", made, point_of_sale_id=made.id)
+
+
+def _address(address: Address, field: str) -> dict[str, str]:
+    country = fields.line(address.country, f"{field}.country").upper()
+    if len(country) != 2 or not country.isascii() or not country.isalpha():
+        raise Refused.invalid(
+            f"{field}.country", "Un code de pays a deux lettres, par exemple FR.", "A country code has two letters: FR."
+        )
+    return {
+        "street": fields.line(address.street, f"{field}.street"),
+        "postcode": fields.line(address.postcode, f"{field}.postcode", longest=20),
+        "town": fields.line(address.town, f"{field}.town"),
+        "country": country,
+    }
 
 
 def _contains(text: sa.ColumnElement[str], search: str) -> sa.ColumnElement[bool]:

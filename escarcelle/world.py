@@ -8,7 +8,7 @@ from uuid import UUID
 from domain import users
 from domain.access import Right, Role
 from domain.db import Database
-from domain.parties import create_holder, create_merchant, create_point_of_sale, credit_holder, issuer_of_slug
+from domain.parties import NewPlace, create_holder, create_merchant, create_point_of_sale, credit_holder, issuer_of_slug
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import perform
@@ -97,7 +97,7 @@ class _World:
 
     async def _place(self, merchant_id: UUID, code: str, name: str) -> UUID:
         made = await perform(
-            self._database, self._system, create_point_of_sale, merchant_id=merchant_id, code=code, name=name
+            self._database, self._system, create_point_of_sale, merchant_id=merchant_id, place=NewPlace(code, name)
         )
         return _id(made)
 

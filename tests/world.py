@@ -21,6 +21,7 @@ from domain.db import APP, OWNER, PROTECTION, READER, RELAY, Database, connect_a
 from domain.parties import (
     Holder,
     Merchant,
+    NewPlace,
     PointOfSale,
     create_holder,
     create_merchant,
@@ -112,8 +113,7 @@ class World:
                 self.system,
                 create_point_of_sale,
                 merchant_id=merchant.id,
-                code=place_code,
-                name=place_name,
+                place=NewPlace(place_code, place_name),
             )
             assert isinstance(place, PointOfSale)
             self.places[place_code] = place

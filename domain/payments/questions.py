@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ from domain.payments.life import (
     PaymentRequestStatus,
     RememberedEmail,
 )
+
+_MOST_CHANGES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,27 @@ def requests(
     if point_of_sale_id is not None:
         question = question.where(table.point_of_sale_id == point_of_sale_id)
     return question.where(*_conditions(actor, where)) if where else question
+
+
+def changed_requests(
+    actor: Actor,
+    point_of_sale_id: UUID | None,
+    where: PaymentRequestFilter | None,
+    changed: frozenset[UUID] | None,
+    since: datetime | None,
+) -> sa.Select[Any]:
+    """What a live list is told, oldest action first: these requests, or all since an action, under every filter but
+    the status, so that it sees them leave; at the start the newest one alone."""
+    table = PaymentRequest.table.c
+    others = None if where is None else replace(where, status=None)
+    question = requests(actor, point_of_sale_id, others)
+    if changed is not None:
+        question = question.where(table.id.in_(sorted(changed)))
+    elif since is not None:
+        question = question.where(table.last_action_at >= since)
+    else:
+        return question.order_by(table.last_action_at.desc(), table.id.desc()).limit(1)
+    return question.order_by(table.last_action_at, table.id).limit(_MOST_CHANGES)
 
 
 def request_and_place(row: Sequence[Any]) -> tuple[PaymentRequest, PointOfSale]:
@@ -99,13 +122,19 @@ async def acted_on(connection: AsyncConnection, actor: Actor, request_id: UUID) 
 async def offer_of_request(connection: AsyncConnection, tenant: int, request_id: UUID) -> PaymentOffer | None:
     """What a customer sees of a request, as it is now."""
     row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.id == request_id))).first()
-    return _offer_of(row) if row else None
+    return offer_of(row) if row else None
+
+
+def offers_to(actor: Actor) -> sa.Select[Any]:
+    """What this customer is asked to pay by name, as it is now, and what it has paid (P22)."""
+    table = PaymentRequest.table.c
+    return _offers(actor.tenant).where(sa.or_(table.customer_id == actor.holder_id, table.payer_id == actor.holder_id))
 
 
 async def offer(connection: AsyncConnection, tenant: int, token: str) -> PaymentOffer | None:
     """What the bearer of a token is asked to pay, as it is now; None for a token that nothing bears (P20)."""
     row = (await connection.execute(_offers(tenant).where(PaymentRequest.table.c.token == token))).first()
-    return _offer_of(row) if row else None
+    return offer_of(row) if row else None
 
 
 def _now(tenant: int) -> sa.ScalarSelect[datetime]:
@@ -160,6 +189,6 @@ def _offers(tenant: int) -> sa.Select[Any]:
     )
 
 
-def _offer_of(row: sa.Row[Any]) -> PaymentOffer:
+def offer_of(row: Sequence[Any]) -> PaymentOffer:
     values: Sequence[Any] = tuple(row)
     return PaymentOffer(PaymentRequest.from_row(values[:-2]), values[-2], values[-1])
