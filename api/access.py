@@ -16,6 +16,7 @@ from api.shapes import (
     Info,
     Node,
     PageOf,
+    described,
     field,
     finds,
     id_of,
@@ -30,8 +31,8 @@ from domain.access import Actor
 from domain.codes import read_signed_token
 from domain.texts import Text
 
-RoleEnum = strawberry.enum(access.Role, name="Role", description=access.Role.__doc__)
-RightEnum = strawberry.enum(access.Right, name="Right", description=access.Right.__doc__)
+RoleEnum = described(access.Role)
+RightEnum = described(access.Right)
 
 BY_COOKIE = "x-escarcelle-session"
 """A single-page application signs in with this header set to `cookie`: its token then travels in a cookie only."""
@@ -341,7 +342,7 @@ class AccessMutations:
 
     @mutation(DoneResult, "Sign out on another device; its open sockets close.")
     async def sign_out_device(self, info: Info, input: DeviceIdInput) -> Done:
-        await info.context.perform(sign_in.end_session, id_of(input.id, sign_in.Session.prefix))
+        await info.context.perform(sign_in.end_session, id_of(info.context, input.id, sign_in.Session.prefix))
         return Done(message=_ENDED.in_locale(info.context.locale))
 
     @mutation(UserResult, "A new user, who is invited by mail (P4).")
@@ -352,25 +353,25 @@ class AccessMutations:
             name=input.name,
             email=input.email,
             role=input.role,
-            merchant_id=id_of(input.merchant_id, parties.Merchant.prefix) if input.merchant_id else None,
-            holder_id=id_of(input.holder_id, parties.Holder.prefix) if input.holder_id else None,
-            grants=_grants(input.grants),
+            merchant_id=id_of(info.context, input.merchant_id, parties.Merchant.prefix) if input.merchant_id else None,
+            holder_id=id_of(info.context, input.holder_id, parties.Holder.prefix) if input.holder_id else None,
+            grants=_grants(info.context, input.grants),
         )
 
     @mutation(UserResult, "Change a user; whoever gets other rights is signed out (P4).")
     async def update_user(self, info: Info, input: UpdateUserInput) -> access.User:
         return await info.context.perform(
             users.update,
-            id_of(input.id, access.User.prefix),
+            id_of(info.context, input.id, access.User.prefix),
             name=input.name,
             email=input.email,
             role=input.role,
-            grants=_grants(input.grants),
+            grants=_grants(info.context, input.grants),
         )
 
     @mutation(UserResult, "The user may not sign in any more, and is signed out everywhere.")
     async def deactivate_user(self, info: Info, input: UserIdInput) -> access.User:
-        return await info.context.perform(users.deactivate, id_of(input.id, access.User.prefix))
+        return await info.context.perform(users.deactivate, id_of(info.context, input.id, access.User.prefix))
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,7 +402,9 @@ async def _signed_in(context: Context, token: str, device_token: str | None) -> 
     return SignedIn(None, None, actor.session_ends_at, actor)
 
 
-def _grants(given: list[GrantInput] | None) -> dict[UUID, frozenset[access.Right]] | None:
+def _grants(context: Context, given: list[GrantInput] | None) -> dict[UUID, frozenset[access.Right]] | None:
     if given is None:
         return None
-    return {id_of(grant.point_of_sale_id, parties.PointOfSale.prefix): frozenset(grant.rights) for grant in given}
+    return {
+        id_of(context, grant.point_of_sale_id, parties.PointOfSale.prefix): frozenset(grant.rights) for grant in given
+    }

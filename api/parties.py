@@ -207,7 +207,7 @@ class PartyQueries:
         after: str | None = None,
     ) -> PageOf[parties.PointOfSale]:
         context, table = info.context, parties.PointOfSale.table.c
-        of = id_of(merchant_id, parties.Merchant.prefix) if merchant_id is not None else None
+        of = id_of(info.context, merchant_id, parties.Merchant.prefix) if merchant_id is not None else None
         asked = parties.points_of_sale(context.someone, search, of)
         order = (table.sort_key, table.id)
         return await page(
@@ -337,14 +337,14 @@ class PartyMutations:
     @mutation(PointOfSaleResult, "A new point of sale of a merchant that is there already.")
     async def create_point_of_sale(self, info: Info, input: CreatePointOfSaleInput) -> parties.PointOfSale:
         place = parties.NewPlace(input.code, input.name, input.address.read() if input.address else None)
-        merchant_id = id_of(input.merchant_id, parties.Merchant.prefix)
+        merchant_id = id_of(info.context, input.merchant_id, parties.Merchant.prefix)
         return await info.context.perform(parties.create_point_of_sale, merchant_id=merchant_id, place=place)
 
     @mutation(PointOfSaleResult, "Another name or address of a point of sale.")
     async def update_point_of_sale(self, info: Info, input: UpdatePointOfSaleInput) -> parties.PointOfSale:
         return await info.context.perform(
             parties.update_point_of_sale,
-            id_of(input.id, parties.PointOfSale.prefix),
+            id_of(info.context, input.id, parties.PointOfSale.prefix),
             name=input.name,
             address=input.address.read() if input.address else None,
         )
@@ -360,7 +360,7 @@ class PartyMutations:
     @mutation(HolderResult, "Change what is known of a holder.")
     async def update_holder(self, info: Info, input: UpdateHolderInput) -> parties.Holder:
         given = vars(input) | {}
-        holder_id = id_of(given.pop("id"), parties.Holder.prefix)
+        holder_id = id_of(info.context, given.pop("id"), parties.Holder.prefix)
         return await info.context.perform(parties.update_holder, holder_id, **given)
 
     @mutation(HolderResult, "The issuer puts value into a holder's wallet.")
@@ -369,7 +369,7 @@ class PartyMutations:
     ) -> parties.Holder:
         return await info.context.perform(
             parties.credit_holder,
-            id_of(input.holder_id, parties.Holder.prefix),
+            id_of(info.context, input.holder_id, parties.Holder.prefix),
             input.amount,
             input.reason,
             key=idempotency_key,

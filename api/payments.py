@@ -19,6 +19,7 @@ from api.shapes import (
     Money,
     Node,
     PageOf,
+    described,
     field,
     find,
     finds,
@@ -35,11 +36,11 @@ from domain import access, calendar, codes, journal, money, parties, payments
 from domain.errors import Refused
 from domain.texts import Locale
 
-PaymentRequestStatus = strawberry.enum(payments.PaymentRequestStatus, description=payments.PaymentRequestStatus.__doc__)
-PaymentRequestAction = strawberry.enum(payments.PaymentRequestAction, description=payments.PaymentRequestAction.__doc__)
-PaymentOfferAction = strawberry.enum(payments.PaymentOfferAction, description=payments.PaymentOfferAction.__doc__)
-PaymentFlow = strawberry.enum(payments.PaymentFlow, description=payments.PaymentFlow.__doc__)
-Collection = strawberry.enum(payments.Collection, description=payments.Collection.__doc__)
+PaymentRequestStatus = described(payments.PaymentRequestStatus)
+PaymentRequestAction = described(payments.PaymentRequestAction)
+PaymentOfferAction = described(payments.PaymentOfferAction)
+PaymentFlow = described(payments.PaymentFlow)
+Collection = described(payments.Collection)
 
 FINAL = frozenset(
     {
@@ -375,7 +376,9 @@ class PaymentQueries:
         before: str | None = None,
     ) -> PaymentRequestPage:
         context, table = info.context, payments.PaymentRequest.table.c
-        place = id_of(point_of_sale_id, parties.PointOfSale.prefix) if point_of_sale_id is not None else None
+        place = (
+            id_of(info.context, point_of_sale_id, parties.PointOfSale.prefix) if point_of_sale_id is not None else None
+        )
         where = filter.read() if filter is not None else None
 
         def read(row: Sequence[Any]) -> payments.PaymentRequest:
@@ -397,7 +400,7 @@ class PaymentQueries:
 
     @question("REF + day + counter of the day, as the next request would get (H2).")
     async def suggested_basket_number(self, info: Info, point_of_sale_id: strawberry.ID) -> str:
-        place = id_of(point_of_sale_id, parties.PointOfSale.prefix)
+        place = id_of(info.context, point_of_sale_id, parties.PointOfSale.prefix)
         async with info.context.reading() as connection:
             return await payments.suggested_basket_number(connection, info.context.someone, place)
 
@@ -493,14 +496,16 @@ class PaymentMutations:
     async def create_payment_request(
         self, info: Info, input: CreatePaymentRequestInput, idempotency_key: strawberry.ID
     ) -> payments.PaymentRequest:
-        given = vars(input) | {"point_of_sale_id": id_of(input.point_of_sale_id, parties.PointOfSale.prefix)}
+        given = vars(input) | {
+            "point_of_sale_id": id_of(info.context, input.point_of_sale_id, parties.PointOfSale.prefix)
+        }
         return await info.context.perform(payments.create, key=idempotency_key, again=payments.request, **given)
 
     @mutation(PaymentRequestResult, "The customer is asked in another way; the old QR code is dead at once (P19).")
     async def change_payment_collection(
         self, info: Info, input: ChangePaymentCollectionInput
     ) -> payments.PaymentRequest:
-        request_id = id_of(input.id, payments.PaymentRequest.prefix)
+        request_id = id_of(info.context, input.id, payments.PaymentRequest.prefix)
         return await info.context.perform(payments.change_collection, request_id, input.customer_identifier)
 
     @mutation(PaymentOfferResult, "The customer pays, all or part (P23).")
@@ -520,7 +525,7 @@ class PaymentMutations:
     async def validate_payment_request(
         self, info: Info, input: ValidatePaymentRequestInput, idempotency_key: strawberry.ID
     ) -> payments.PaymentRequest:
-        request_id = id_of(input.id, payments.PaymentRequest.prefix)
+        request_id = id_of(info.context, input.id, payments.PaymentRequest.prefix)
         return await info.context.perform(
             payments.validate, request_id, input.amount, key=idempotency_key, again=payments.request
         )
@@ -531,7 +536,7 @@ class PaymentMutations:
     async def cancel_payment_request(
         self, info: Info, input: CancelPaymentRequestInput, idempotency_key: strawberry.ID
     ) -> payments.PaymentRequest:
-        request_id = id_of(input.id, payments.PaymentRequest.prefix)
+        request_id = id_of(info.context, input.id, payments.PaymentRequest.prefix)
         return await info.context.perform(payments.cancel, request_id, key=idempotency_key, again=payments.request)
 
 
@@ -546,7 +551,7 @@ class PaymentSubscriptions:
     async def payment_request(self, info: Info, id: strawberry.ID) -> AsyncGenerator[payments.PaymentRequest, None]:
         context = info.context
         try:
-            request_id = id_of(id, payments.PaymentRequest.prefix)
+            request_id = id_of(info.context, id, payments.PaymentRequest.prefix)
         except Refused as refused:
             raise Rejected(str(refused.code), refused.message(context.locale)) from None
         follow = context.services.hub.follow(
@@ -576,7 +581,11 @@ class PaymentSubscriptions:
     ) -> AsyncGenerator[ChangeOf, None]:
         context, hub, actor = info.context, info.context.services.hub, info.context.someone
         try:
-            place = id_of(point_of_sale_id, parties.PointOfSale.prefix) if point_of_sale_id is not None else None
+            place = (
+                id_of(info.context, point_of_sale_id, parties.PointOfSale.prefix)
+                if point_of_sale_id is not None
+                else None
+            )
             where = filter.read() if filter is not None else None
         except Refused as refused:
             raise Rejected(str(refused.code), refused.message(context.locale)) from None

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from domain.texts import Locale, Text
 Info = StrawberryInfo[Context, None]
 T = TypeVar("T")
 E = TypeVar("E")
+EnumT = TypeVar("EnumT", bound=StrEnum)
 
 # ── scalars ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,6 +104,11 @@ class CurrencyCode(StrEnum):
 strawberry.enum(CurrencyCode, description="A currency, by its ISO 4217 code.")
 
 # ── views: GraphQL types read straight off the domain's objects ───────────────────────────────────────────────────────
+
+
+def described(kind: type[EnumT]) -> type[EnumT]:
+    """An enum of the domain's, with its docstring as description."""
+    return strawberry.enum(kind, description=inspect.getdoc(kind))
 
 
 @dataclass_transform(field_specifiers=(strawberry.field,))
@@ -283,10 +290,11 @@ async def find_by_global_id(context: Context, text: str) -> object | None:
     return await find(context, prefix, id_) if tenant == context.someone.tenant else None
 
 
-def id_of(text: str, *prefixes: str) -> UUID:
-    """The identifier behind a global one. Raises Refused (NOT_FOUND) for one of another kind, or of no kind."""
-    prefix, _, id_ = read_global_id(text)
-    if prefix not in prefixes:
+def id_of(context: Context, text: str, *prefixes: str) -> UUID:
+    """The identifier behind a global one. Raises Refused (NOT_FOUND) for one of another kind or another tenant, or for
+    what is none."""
+    prefix, tenant, id_ = read_global_id(text)
+    if prefix not in prefixes or tenant != context.someone.tenant:
         raise Refused.not_found()
     return id_
 

@@ -83,9 +83,10 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "cancelPaymentRequest": MERCHANT,
     "creditHolder": ISSUER_STAFF,
     "paymentRequest": ISSUER_STAFF | MERCHANT,
+    "createExport": ISSUER_STAFF | MERCHANT,
+    "job": ISSUER_STAFF | MERCHANT,
     "paymentRequestChanges": ISSUER_STAFF | MERCHANT,
     "myPaymentOffers": HOLDER,
-    "holderChanges": HOLDER,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 

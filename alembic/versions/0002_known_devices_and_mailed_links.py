@@ -65,6 +65,10 @@ def upgrade() -> None:
     for function in ("tenant_of_slug(text)", "actor_of_session(integer, bytea)"):
         op.execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO escarcelle_app")
+    op.execute(SEAL_POSTINGS)
+    # Triggers run them; nobody calls them.
+    for function in ("check_transfer()", "seal_postings()"):
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
     op.bulk_insert(
         sa.table("transitions", sa.column("machine"), sa.column("was"), sa.column("becomes")),
         [{"machine": "password_resets", "was": "SENT", "becomes": "USED"}],
@@ -87,6 +91,24 @@ def downgrade() -> None:
 
 
 OWN_TENANT = "tenant = (SELECT nullif(current_setting('app.tenant', true), '')::integer)"
+
+# The sum of a transfer can be asked for early (SET CONSTRAINTS), and is then not asked for again: what comes later in the
+# same transaction must not pass either. So a transfer is sealed with its statement, which cmin tells.
+SEAL_POSTINGS = """
+    CREATE OR REPLACE FUNCTION seal_postings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = public, pg_temp AS $$
+    BEGIN
+      IF EXISTS (
+        SELECT FROM fresh f
+        JOIN postings p ON p.tenant = f.tenant AND p.transfer_id = f.transfer_id AND p.account_id = f.account_id
+        LEFT JOIN transfers t ON t.tenant = f.tenant AND t.id = f.transfer_id
+        WHERE t.xact IS DISTINCT FROM pg_current_xact_id() OR NOT t.cmin = p.cmin
+      ) THEN
+        RAISE EXCEPTION 'a transfer is sealed with its statement' USING errcode = '23514', constraint = 'seal';
+      END IF;
+      RETURN NULL;
+    END $$
+"""
 
 ACTOR_OF_SESSION = """
     CREATE FUNCTION actor_of_session(of_tenant integer, of_digest bytea)
