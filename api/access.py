@@ -8,7 +8,7 @@ from uuid import UUID
 import strawberry
 
 from api import parties as shown
-from api.context import COOKIE, COOKIES_TO_SET, DEVICE_COOKIE, Context, cookie
+from api.context import COOKIE, COOKIES_TO_SET, DEVICE_COOKIE, DEVICE_LASTS, Context, cookie
 from api.shapes import (
     Connection,
     Done,
@@ -26,7 +26,7 @@ from api.shapes import (
     result,
     view,
 )
-from domain import access, parties, sign_in, users
+from domain import access, parties, push, sign_in, users
 from domain.access import Actor
 from domain.codes import read_signed_token
 from domain.texts import Text
@@ -37,12 +37,12 @@ RightEnum = described(access.Right)
 BY_COOKIE = "x-escarcelle-session"
 """A single-page application signs in with this header set to `cookie`: its token then travels in a cookie only."""
 
-_DEVICE_LASTS: Final = timedelta(days=400)
 _MAILED: Final = Text(
     "Si cet identifiant existe et a une adresse e-mail, un lien vient d’y être envoyé ; il est valable une heure.",
     "If this login exists and has an e-mail address, a link has just been sent to it; it is good for an hour.",
 )
 _CHANGED: Final = Text("Votre mot de passe est changé : connectez-vous.", "Your password is changed: sign in.")
+_REGISTERED: Final = Text("Cet appareil sera prévenu.", "This device will be told.")
 _ENDED: Final = Text("Cet appareil est déconnecté.", "This device is signed out.")
 
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,7 +183,7 @@ class AccessQueries:
 
     @question("The users the viewer manages, by login.", Connection[User])
     async def users(
-        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+        self, info: Info, search: str | None = None, first: int | None = 50, after: str | None = None
     ) -> PageOf[access.User]:
         context, table = info.context, access.User.table.c
         asked = users.users(context.someone, search)
@@ -275,6 +275,15 @@ class UserIdInput:
     id: strawberry.ID = strawberry.field(description="Which user.")
 
 
+@strawberry.input(description="What the browser's `pushManager.subscribe` gives.")
+class PushSubscriptionInput:
+    """For `subscribeToPush`."""
+
+    endpoint: str = strawberry.field(description="The device's address at its push service.")
+    p256dh: str = strawberry.field(description="Its public key, in base64url.")
+    auth: str = strawberry.field(description="Its secret, in base64url.")
+
+
 @strawberry.type
 class AccessMutations:
     """Signing in and out, and managing users."""
@@ -337,13 +346,22 @@ class AccessMutations:
         keys = [key.get_secret_value() for key in context.services.settings.secret_keys]
         tenant, reset_id = read_signed_token(keys, sign_in.RESET_LINK, input.token)
         device_token = await sign_in.reset_password(context.services.database, tenant, reset_id, input.new_password)
-        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, _DEVICE_LASTS))
+        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, DEVICE_LASTS))
         return Done(message=_CHANGED.in_locale(context.locale), reference=device_token)
 
     @mutation(DoneResult, "Sign out on another device; its open sockets close.")
     async def sign_out_device(self, info: Info, input: DeviceIdInput) -> Done:
         await info.context.perform(sign_in.end_session, id_of(info.context, input.id, sign_in.Session.prefix))
         return Done(message=_ENDED.in_locale(info.context.locale))
+
+    @mutation(
+        DoneResult,
+        "Tell the viewer on this device too, and nobody else there any more (P22). The same device again changes its"
+        " keys; with an eleventh one the oldest goes.",
+    )
+    async def subscribe_to_push(self, info: Info, input: PushSubscriptionInput) -> Done:
+        await info.context.perform(push.subscribe, input.endpoint, input.p256dh, input.auth)
+        return Done(message=_REGISTERED.in_locale(info.context.locale))
 
     @mutation(UserResult, "A new user, who is invited by mail (P4).")
     async def create_user(self, info: Info, input: CreateUserInput) -> access.User:
@@ -398,7 +416,7 @@ async def _signed_in(context: Context, token: str, device_token: str | None) -> 
         return SignedIn(token, device_token, actor.session_ends_at, actor)
     _set_cookie(context, cookie(COOKIE, token, _lasts(context)))
     if device_token is not None:
-        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, _DEVICE_LASTS))
+        _set_cookie(context, cookie(DEVICE_COOKIE, device_token, DEVICE_LASTS))
     return SignedIn(None, None, actor.session_ends_at, actor)
 
 

@@ -49,6 +49,8 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/livez", pages.live),
             Route("/readyz", pages.ready),
             Route("/p/{token}", pages.offer),
+            Route("/files/{token}", pages.file),
+            Route("/password/{token}", pages.password, methods=["GET", "POST"]),
             Route("/mails", pages.mails),
             Route("/", pages.home),
         ],

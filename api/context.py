@@ -27,6 +27,7 @@ from domain.work import Key, Replayed, perform
 
 COOKIE: Final = "__Host-escarcelle"
 DEVICE_COOKIE: Final = "__Host-escarcelle-device"
+DEVICE_LASTS: Final = timedelta(days=400)
 COOKIES_TO_SET: Final = "escarcelle.cookies"
 """Where a resolver leaves cookies for the answer, in the ASGI scope."""
 

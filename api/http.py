@@ -1,16 +1,26 @@
-"""Plain HTTP beside GraphQL: health, and the page that a QR code opens."""
+"""Plain HTTP beside GraphQL: health, the page that a QR code opens, and files."""
 
 import html
+from collections.abc import AsyncIterator
+from itertools import count
 from typing import Final
+from urllib.parse import parse_qs
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 
-from api.context import Services
+from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
 from api.transport import asked_locale
-from domain import codes, money, payments
-from domain.errors import Refused
+from domain import codes, jobs, money, payments, sign_in
+from domain.errors import RefusalCode, Refused
 from domain.texts import Locale, Text
 
 log = structlog.get_logger(__name__)
@@ -22,10 +32,11 @@ _PAGE: Final = """<!doctype html>
 :root {{ color-scheme: light dark; font: 100%/1.5 system-ui, sans-serif }}
 body {{ margin: 0; display: grid; min-height: 100vh; place-items: center }}
 main {{ max-width: 24rem; padding: 2rem; text-align: center }}
+input, button {{ font: inherit; padding: .6rem; box-sizing: border-box; width: 100% }}
 strong {{ display: block; font-size: 2.5rem; font-variant-numeric: tabular-nums; margin: .5rem 0 }}
 </style></head><body><main>{body}</main></body></html>"""
 _POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
 )
 _UNKNOWN: Final = Text(
     "Cette demande de paiement n’existe pas ou plus.", "This payment request does not exist (any more)."
@@ -33,6 +44,25 @@ _UNKNOWN: Final = Text(
 _HOW: Final = Text(
     "Ouvrez votre application et scannez ce code pour payer.", "Open your application and scan this code to pay."
 )
+_MEDIA_TYPES: Final = {
+    jobs.ExportFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    jobs.ExportFormat.CSV: "text/csv; charset=utf-8",
+}
+_LONGEST_FORM: Final = 4_096
+_CHANGED: Final = Text(
+    "Votre mot de passe est enregistré. Vous pouvez vous connecter.", "Your password is set. You can sign in now."
+)
+_PASSWORD_WORDS: Final = {
+    "title": Text("Choisir un mot de passe", "Choose a password"),
+    "label": Text("Nouveau mot de passe", "New password"),
+    "hint": Text("Dix caractères au moins.", "At least ten characters."),
+    "button": Text("Enregistrer", "Save"),
+}
+_FORM: Final = """<h1>{title}</h1><form method="post">
+<p><label for="password">{label}</label><br>
+<input id="password" name="password" type="password" autocomplete="new-password" minlength="{length}" required autofocus
+ aria-describedby="hint said"></p><p id="hint">{hint}</p><p id="said" role="alert"><b>{said}</b></p>
+<p><button>{button}</button></p></form>"""
 _PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
 
 
@@ -87,6 +117,60 @@ class Pages:
         body = f"<p>{name}<br>{place}</p><strong>{amount}</strong><p>{html.escape(status)}</p>"
         return _page(200, locale, f"{amount} · {name}", body)
 
+    async def file(self, request: Request) -> Response:
+        """The file behind a signed link: 404 for a link that we have not signed, 410 once the file has expired."""
+        locale = asked_locale(request.headers.get("accept-language"))
+        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
+        try:
+            tenant, job_id = codes.read_signed_token(keys, jobs.DOWNLOAD, request.path_params["token"])
+            async with self._services.database.reading(tenant) as connection:
+                job = await jobs.file_of(connection, tenant, job_id)
+        except Refused as refused:
+            status = 410 if refused.code is RefusalCode.TOO_LATE else 404
+            return _page(status, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
+        headers = {
+            "content-type": _MEDIA_TYPES[job.format],
+            "content-length": str(job.file_bytes),
+            "content-disposition": f'attachment; filename="{job.file_name}"',
+            "cache-control": "private, no-store",
+        }
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        return StreamingResponse(self._pieces(job), headers=headers)
+
+    async def _pieces(self, job: jobs.Job) -> AsyncIterator[bytes]:
+        """A connection for each piece: who downloads slowly must not keep one."""
+        for n in count():
+            async with self._services.database.reading(job.tenant) as connection:
+                piece = await jobs.chunk(connection, job.id, n)
+            if piece is None:
+                return
+            yield piece
+
+    async def password(self, request: Request) -> Response:
+        """Where a mailed link leads: a form for a new password, without a script. The device is known from then on."""
+        locale, token = asked_locale(request.headers.get("accept-language")), request.path_params["token"]
+        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
+        try:
+            tenant, reset_id = codes.read_signed_token(keys, sign_in.RESET_LINK, token)
+        except Refused as refused:
+            return _page(404, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
+        said = ""
+        if request.method == "POST":
+            try:
+                await self._services.sign_in_limits.count(request.client.host if request.client else "")
+                new = await _typed(request, "password")
+                device_token = await sign_in.reset_password(self._services.database, tenant, reset_id, new)
+            except Refused as refused:
+                said = refused.message(locale)
+            else:
+                done = _page(200, locale, "Escarcelle", f"<p>{_CHANGED.in_locale(locale)}</p>")
+                done.headers.append("set-cookie", cookie(DEVICE_COOKIE, device_token, DEVICE_LASTS))
+                return done
+        words = {name: text.in_locale(locale) for name, text in _PASSWORD_WORDS.items()}
+        form = _FORM.format(said=html.escape(said), length=sign_in.SHORTEST_PASSWORD, **words)
+        return _page(422 if said else 200, locale, words["title"], form, form_action="'self'")
+
     async def mails(self, request: Request) -> Response:
         """To the page that shows the mails, where a mail catcher keeps them on the machine."""
         page = self._services.settings.mail_page_url
@@ -99,7 +183,24 @@ class Pages:
         return _page(200, locale, "Escarcelle", f"<h1>Escarcelle</h1><p>{said} <code>/graphql</code>.</p>")
 
 
-def _page(status: int, locale: Locale, title: str, body: str) -> Response:
+async def _typed(request: Request, field: str) -> str:
+    """What was typed into a field of a form. Raises Refused (INVALID) for a body that no form of ours sends."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            raise Refused.invalid(field, "Le formulaire est trop long.", "The form is too long.")
+    try:
+        return parse_qs(body.decode(), max_num_fields=10).get(field, [""])[0]
+    except ValueError:
+        raise Refused.invalid(field, "Le formulaire est illisible.", "The form cannot be read.") from None
+
+
+def _page(status: int, locale: Locale, title: str, body: str, *, form_action: str = "'none'") -> Response:
     content = _PAGE.format(language=locale.value, title=title, body=body)
-    headers = {"content-security-policy": _POLICY, "cache-control": "no-store", "referrer-policy": "no-referrer"}
+    headers = {
+        "content-security-policy": _POLICY.format(form_action=form_action),
+        "cache-control": "no-store",
+        "referrer-policy": "no-referrer",
+    }
     return HTMLResponse(content, status, headers)

@@ -25,7 +25,7 @@ from api.shapes import (
     result,
     view,
 )
-from domain import parties, payments
+from domain import parties, payments, push, sandbox
 from domain.texts import Locale, Text
 
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,6 +75,14 @@ class Issuer(Node):
     async def now(self, info: Info) -> datetime:
         async with info.context.reading() as connection:
             return await parties.now(connection, cast(parties.Issuer, self).tenant)
+
+    @strawberry.field(
+        description="The `applicationServerKey` for `pushManager.subscribe`. When it has changed, devices register"
+        " again. Null in a sandbox, which only mails leave."
+    )
+    def push_public_key(self, info: Info) -> str | None:
+        sandbox = cast(parties.Issuer, self).sandbox
+        return None if sandbox else push.public_key(info.context.services.settings)
 
 
 @view(parties.Issuer, "What anyone may know before signing in.")
@@ -156,6 +164,7 @@ class Holder(Node):
 
 
 HolderResult = result("HolderResult", Holder)
+IssuerResult = result("IssuerResult", Issuer)
 MerchantResult = result("MerchantResult", Merchant)
 PointOfSaleResult = result("PointOfSaleResult", PointOfSale)
 
@@ -203,7 +212,7 @@ class PartyQueries:
         info: Info,
         search: str | None = None,
         merchant_id: strawberry.ID | None = None,
-        first: int = 50,
+        first: int | None = 50,
         after: str | None = None,
     ) -> PageOf[parties.PointOfSale]:
         context, table = info.context, parties.PointOfSale.table.c
@@ -216,7 +225,7 @@ class PartyQueries:
 
     @question("The issuer's merchants, by name.", Connection[Merchant])
     async def merchants(
-        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+        self, info: Info, search: str | None = None, first: int | None = 50, after: str | None = None
     ) -> PageOf[parties.Merchant]:
         context, table = info.context, parties.Merchant.table.c
         asked = parties.merchants(context.someone, search)
@@ -225,7 +234,7 @@ class PartyQueries:
 
     @question("The issuer's holders, by name.", Connection[Holder])
     async def holders(
-        self, info: Info, search: str | None = None, first: int = 50, after: str | None = None
+        self, info: Info, search: str | None = None, first: int | None = 50, after: str | None = None
     ) -> PageOf[parties.Holder]:
         context, table = info.context, parties.Holder.table.c
         asked = parties.holders(context.someone, search)
@@ -321,6 +330,14 @@ class UpdateHolderInput:
     mobile: str | None = strawberry.field(default=None, description="Mobile telephone number.")
 
 
+@strawberry.input(description="How far a sandbox's clock is moved: the two add up, from an hour to 400 days.")
+class AdvanceClockInput:
+    """For `advanceClock`."""
+
+    days: int | None = strawberry.field(default=None, description="Days, of 24 hours each.")
+    hours: int | None = strawberry.field(default=None, description="Hours.")
+
+
 @strawberry.type
 class PartyMutations:
     """Deeds about parties."""
@@ -375,3 +392,12 @@ class PartyMutations:
             key=idempotency_key,
             again=parties.holder,
         )
+
+    @mutation(
+        IssuerResult,
+        "In a sandbox only: moves the issuer's clock forward, and what falls due on the way happens, each at its"
+        " instant. Where very much falls due the clock stops on the way: `now` says where; ask again.",
+    )
+    async def advance_clock(self, info: Info, input: AdvanceClockInput) -> parties.Issuer:
+        context = info.context
+        return await sandbox.advance_clock(context.services.database, context.someone, input.days, input.hours)

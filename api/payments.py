@@ -42,6 +42,9 @@ PaymentOfferAction = described(payments.PaymentOfferAction)
 PaymentFlow = described(payments.PaymentFlow)
 Collection = described(payments.Collection)
 
+_REMEMBERED = 1_000
+"""How many requests a live list remembers to have told."""
+
 FINAL = frozenset(
     {
         payments.PaymentRequestStatus.VALIDATED,
@@ -175,7 +178,9 @@ class PaymentRequest(Node):
     @strawberry.field(
         description="Everything that happened to it, newest first.", graphql_type=Connection[JournalEntry]
     )
-    async def history(self, info: Info, first: int = 50, after: str | None = None) -> PageOf[journal.JournalLine]:
+    async def history(
+        self, info: Info, first: int | None = 50, after: str | None = None
+    ) -> PageOf[journal.JournalLine]:
         table = journal.JournalLine.table.c
         asked = journal.history(_request(self).id)
         return await page(info.context, asked, journal.line_of, (table.at, table.id), first=first, after=after)
@@ -346,8 +351,9 @@ class PaymentRequestFilter:
     min_amount: DecimalText | None = strawberry.field(default=None, description="Requested at least, in euros.")
     max_amount: DecimalText | None = strawberry.field(default=None, description="Requested at most, in euros.")
 
-    def read(self) -> payments.PaymentRequestFilter:
-        """As the domain takes it. Raises Refused (INVALID) for an amount that is none."""
+    def read(self, path: str = "filter") -> payments.PaymentRequestFilter:
+        """As the domain takes it. Raises Refused (INVALID), naming the field behind `path`, for an amount that is
+        none."""
         return payments.PaymentRequestFilter(
             status=tuple(self.status) if self.status is not None else None,
             flow=tuple(self.flow) if self.flow is not None else None,
@@ -355,8 +361,8 @@ class PaymentRequestFilter:
             search=self.search,
             since=self.since,
             until=self.until,
-            min_amount=money.cents(self.min_amount, "filter.minAmount") if self.min_amount is not None else None,
-            max_amount=money.cents(self.max_amount, "filter.maxAmount") if self.max_amount is not None else None,
+            min_amount=money.cents(self.min_amount, f"{path}.minAmount") if self.min_amount is not None else None,
+            max_amount=money.cents(self.max_amount, f"{path}.maxAmount") if self.max_amount is not None else None,
         )
 
 
@@ -370,7 +376,7 @@ class PaymentQueries:
         info: Info,
         point_of_sale_id: strawberry.ID | None = None,
         filter: PaymentRequestFilter | None = None,
-        first: int = 50,
+        first: int | None = 50,
         after: str | None = None,
         last: int | None = None,
         before: str | None = None,
@@ -408,7 +414,7 @@ class PaymentQueries:
         "What the customer is asked to pay by name, and what it has paid; newest first.", Connection[PaymentOffer]
     )
     async def my_payment_offers(
-        self, info: Info, first: int = 50, after: str | None = None
+        self, info: Info, first: int | None = 50, after: str | None = None
     ) -> PageOf[payments.PaymentOffer]:
         context, table = info.context, payments.PaymentRequest.table.c
         asked = payments.offers_to(context.someone)
@@ -592,6 +598,7 @@ class PaymentSubscriptions:
         prefix = payments.PaymentRequest.prefix
         topic = (f"{prefix}@", str(place)) if place is not None else (f"{prefix}*", str(actor.tenant))
         since: datetime | None = None
+        sent: dict[UUID, object] = {}
         async for changed in hub.changes(topic):
             question = payments.changed_requests(actor, place, where, changed, since)
 
@@ -603,6 +610,12 @@ class PaymentSubscriptions:
             requests, counters = await hub.read_once(topic, (actor.view, place, where, changed, since), read)
             for request in requests:
                 since = request.last_action_at if since is None else max(since, request.last_action_at)
+                # What comes late about a change that was read already is no news.
+                if sent.get(request.id) == (request.version, request.status):
+                    continue
+                sent[request.id] = (request.version, request.status)
+                if len(sent) > _REMEMBERED:
+                    del sent[next(iter(sent))]
                 yield ChangeOf(request, counters)
 
     @strawberry.subscription(

@@ -15,6 +15,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
 from api.access import AccessMutations, AccessQueries
+from api.exports import ExportMutations, ExportSubscriptions
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
 from api.shapes import SCALARS, Info, Node, find_by_global_id, question
@@ -30,8 +31,8 @@ class NodeQueries:
 
 
 Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries))
-Mutation = merge_types("Mutation", (AccessMutations, PartyMutations, PaymentMutations))
-Subscription = merge_types("Subscription", (PaymentSubscriptions,))
+Mutation = merge_types("Mutation", (AccessMutations, PartyMutations, PaymentMutations, ExportMutations))
+Subscription = merge_types("Subscription", (PaymentSubscriptions, ExportSubscriptions))
 
 
 def _without_null_defaults(schema: GraphQLSchema) -> GraphQLSchema:

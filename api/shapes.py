@@ -301,6 +301,7 @@ def id_of(context: Context, text: str, *prefixes: str) -> UUID:
 
 # ── lists ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+PAGE: Final = 50
 PAGE_MAX: Final = 200
 
 
@@ -392,7 +393,7 @@ async def page(
         if size is not None and size < 0:
             raise _bad(context, "`first` et `last` ne sont pas négatifs.", "`first` and `last` are not negative.")
     backward = last is not None
-    size = min(last if last is not None else first if first is not None else PAGE_MAX, PAGE_MAX)
+    size = min(last if last is not None else first if first is not None else PAGE, PAGE_MAX)
     asked = question
     place = sa.tuple_(*order)
     for cursor, is_after in ((after, True), (before, False)):

@@ -67,6 +67,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "requestPasswordReset": ANYONE,
     "resetPassword": ANYONE,
     "signOutDevice": SIGNED_IN,
+    "subscribeToPush": SIGNED_IN,
     "createUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "updateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "deactivateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
@@ -82,6 +83,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "validatePaymentRequest": MERCHANT,
     "cancelPaymentRequest": MERCHANT,
     "creditHolder": ISSUER_STAFF,
+    "advanceClock": ISSUER_STAFF,
     "paymentRequest": ISSUER_STAFF | MERCHANT,
     "createExport": ISSUER_STAFF | MERCHANT,
     "job": ISSUER_STAFF | MERCHANT,
@@ -171,7 +173,7 @@ class User(
     email: str | None = None
     role: Role
     merchant_id: UUID | None = column(default=None, references="merchants")
-    holder_id: UUID | None = column(default=None, references="holders")
+    holder_id: UUID | None = column(default=None, references="holders", index=True)
     locale: str | None = None
     active: bool = True
     created_at: datetime

@@ -287,6 +287,15 @@ class Database:
             await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
             yield connection
 
+    @asynccontextmanager
+    async def snapshot(self, tenant: int) -> AsyncIterator[AsyncConnection]:
+        """A transaction for long questions, behind the tenant's wall: they all see the data as the first one does."""
+        async with self._questions.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with connection.begin():
+                await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
+                yield connection
+
 
 _UNWALLED = """
 SELECT bool_or(rolsuper OR rolbypassrls) OR pg_has_role(current_user, 'escarcelle_owner', 'USAGE')

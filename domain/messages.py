@@ -14,8 +14,9 @@ from domain.outbox import FAILURES_BEFORE_GIVING_UP, DeadLetter, OutboxRow, paus
 from domain.parties import Issuer
 from domain.work import Work
 
-IN_HAND: Final = timedelta(seconds=90)
-"""How long a worker may keep a message: longer than any delivery may take, so that nobody else begins with it too."""
+IN_HAND: Final = timedelta(seconds=15)
+"""How long a worker has a message for itself, unless it says in time that it still has it: a message that was in the
+hands of a worker that died is late by no more."""
 
 
 async def take_in_hand(work: Work, actor: Actor, message_id: UUID) -> bool:
@@ -30,6 +31,20 @@ async def take_in_hand(work: Work, actor: Actor, message_id: UUID) -> bool:
     # Each sending counts up: none counted since a worker took it means that this worker still has it.
     work.change(row, sends=0, claim_at=work.real_now + IN_HAND)
     return True
+
+
+async def keep_in_hand(work: Work, actor: Actor, message_id: UUID) -> None:
+    """The worker is still at it: the message stays its own for a while longer."""
+    row = await work.take(OutboxRow.maybe(id=message_id))
+    if row is not None:
+        work.change(row, sends=0, claim_at=work.real_now + IN_HAND)
+
+
+async def let_go(work: Work, actor: Actor, message_id: UUID) -> None:
+    """The worker gives the message back before it is through: another may begin with it at once."""
+    row = await work.take(OutboxRow.maybe(id=message_id))
+    if row is not None:
+        work.change(row, claim_at=work.real_now)
 
 
 async def finish(work: Work, actor: Actor, message_id: UUID) -> None:

@@ -1,10 +1,11 @@
 """Notices: what is written to people, declared by the flow that causes it.
 
-A notice names its template and what it is about. The mail is made later, by a worker, from what the database then says:
-personal data stands in one place, and a message never comes before its cause."""
+A notice names what is to be said and what it is about. The mail, and the push beside it, are made later, by a worker,
+from what the database then says: personal data stands in one place, and a message never comes before its cause."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,8 +29,23 @@ class Letter:
     signs: tuple[str, UUID] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A few words about to show on the devices of a holder, who may read them in a crowd. From `until` on they are of
+    no use to anyone."""
+
+    to: UUID
+    title: Text
+    body: Text
+    until: datetime
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    link_path: str = "/"
+
+
 Writer = Callable[[AsyncConnection, int, Any], Awaitable[list[Letter]]]
+Pusher = Callable[[AsyncConnection, int, Any], Awaitable[Push | None]]
 _WRITERS: Final[dict[str, Writer]] = {}
+_PUSHERS: Final[dict[str, Pusher]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +70,19 @@ def writes(name: str) -> Callable[[Writer], Writer]:
 def writer(name: str) -> Writer:
     """The question for a notice. Raises KeyError for one that no flow declares."""
     return _WRITERS[name]
+
+
+def pushes(name: str) -> Callable[[Pusher], Pusher]:
+    """Marks the question that turns a notice into a push: `push(connection, tenant, subject_id)`, read when it is sent;
+    None when there is nothing to say any more."""
+
+    def register(pusher: Pusher) -> Pusher:
+        _PUSHERS[name] = pusher
+        return pusher
+
+    return register
+
+
+def pusher(name: str) -> Pusher:
+    """The question for a notice. Raises KeyError for one that no flow pushes."""
+    return _PUSHERS[name]

@@ -15,10 +15,12 @@ from domain.db import Entity, Row, computed
 
 
 class Topic(StrEnum):
-    """Who consumes a row: open subscriptions, or a worker that sends mail."""
+    """Who consumes a row: open subscriptions, a worker that sends mail or a push, or one that does a job."""
 
     LIVE = "live"
     MAIL = "mail"
+    PUSH = "push"
+    JOB = "job"
 
 
 class OutboxRow(

@@ -33,7 +33,8 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there."
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        description="Comma-separated keys of at least 32 characters, the newest first; the others are still read."
+        description="Comma-separated keys of at least 32 characters, the newest first; the others are still read. "
+        "The oldest also makes the key for web push: without it, devices have to register again."
     )
     smtp_url: str = Field(
         description="smtp://[user:password@]host:port, smtps:// for TLS from the start, smtp+starttls:// for STARTTLS"

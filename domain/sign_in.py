@@ -268,7 +268,7 @@ async def try_sign_in(
         if locked_at is None:
             raise _wrong(WRONG_PASSWORDS_BEFORE_LOCK - failures)
         if actor.user_id is not None:
-            _send_reset(work, actor.user_id, ResetReason.LOCKED)
+            mail_link(work, actor.user_id, ResetReason.LOCKED)
         raise Refused(RefusalCode.ACCOUNT_LOCKED, _LOCKED, keeps_effects=True)
     if guard is not None:
         work.remove(guard)
@@ -320,7 +320,25 @@ async def set_password(
 async def send_reset(work: Work, actor: Actor, user_id: UUID, reason: ResetReason) -> PasswordReset:
     """Mail a link that sets a new password (AP8)."""
     await work.take()
-    return _send_reset(work, user_id, reason)
+    return mail_link(work, user_id, reason)
+
+
+def mail_link(work: Work, user_id: UUID, reason: ResetReason) -> PasswordReset:
+    """Within a deed: a link that sets a new password goes to the user."""
+    lasts = INVITATION_LASTS if reason is ResetReason.INVITED else RESET_LASTS
+    reset = work.create(
+        PasswordReset(
+            tenant=work.tenant,
+            id=new_id(),
+            user_id=user_id,
+            status=ResetStatus.SENT,
+            reason=reason,
+            created_at=work.real_now,
+            expires_at=work.real_now + lasts,
+        )
+    )
+    work.tell(Notice("password_reset", reset))
+    return work.note("create", reset, reason=str(reason))
 
 
 async def use_reset(
@@ -512,23 +530,6 @@ def _check_new_password(password: str, field: str) -> None:
             "Choose a password of at least {shortest} characters, varied enough.",
             shortest=SHORTEST_PASSWORD,
         )
-
-
-def _send_reset(work: Work, user_id: UUID, reason: ResetReason) -> PasswordReset:
-    lasts = INVITATION_LASTS if reason is ResetReason.INVITED else RESET_LASTS
-    reset = work.create(
-        PasswordReset(
-            tenant=work.tenant,
-            id=new_id(),
-            user_id=user_id,
-            status=ResetStatus.SENT,
-            reason=reason,
-            created_at=work.real_now,
-            expires_at=work.real_now + lasts,
-        )
-    )
-    work.tell(Notice("password_reset", reset))
-    return work.note("create", reset, reason=str(reason))
 
 
 def _know_device(work: Work, user_id: UUID, token_digest: bytes) -> None:

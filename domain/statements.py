@@ -103,7 +103,7 @@ def _as_json(value: object) -> str:
 def write_statement(shape: tuple[_Part, ...]) -> str:
     parts = [_FRAGMENTS[kind](n, row, columns) for n, (kind, row, columns) in enumerate(shape)]
     counts = [f"(SELECT count(*) FROM done{n})" for n, (kind, _, _) in enumerate(shape) if kind != "call off"]
-    return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '1'}"
+    return f"WITH {', '.join(parts)} SELECT {', '.join(counts)}"
 
 
 def _records(n: int, row: type[Row], columns: Iterable[str], **others: str) -> str:

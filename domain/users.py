@@ -12,7 +12,7 @@ from domain.access import ISSUER_STAFF, Actor, Grant, Right, Role, User, login_k
 from domain.codes import new_id
 from domain.errors import RefusalCode, Refused
 from domain.parties import Holder, Merchant, PointOfSale
-from domain.sign_in import Password, ResetReason, end_sessions, send_reset
+from domain.sign_in import Password, ResetReason, end_sessions, mail_link
 from domain.texts import Text, sort_key
 from domain.work import Work
 
@@ -86,7 +86,7 @@ async def create(
     work.add(Password(tenant=work.tenant, user_id=user.id, hash=password_hash or _UNUSABLE, temporary=temporary))
     await _give(work, user, grants or {})
     if password_hash is None:
-        await send_reset(work, actor, user.id, ResetReason.INVITED)
+        mail_link(work, user.id, ResetReason.INVITED)
     return work.note("create", user)
 
 

@@ -283,10 +283,17 @@ class Work:
             self.effects.deadlines.pop((subject.id, name), None)
             self.effects.no_longer[subject.id, name] = None
 
-    def tell(self, notice: Notice) -> None:
-        """People are told, after the commit."""
-        subject = notice.subject
-        self._outbox(Topic.MAIL, {"notice": notice.name, "kind": subject.prefix, "id": str(subject.id)})
+    def tell(self, notice: Notice, device_id: UUID | None = None) -> None:
+        """People are told, after the commit: by mail, or by a push to one of their devices."""
+        about = {"notice": notice.name, "kind": notice.subject.prefix, "id": str(notice.subject.id)}
+        if device_id is None:
+            self._outbox(Topic.MAIL, about)
+        else:
+            self._outbox(Topic.PUSH, about | {"device": str(device_id)})
+
+    def begin(self, job: Entity) -> None:
+        """A worker begins with the job, after the commit."""
+        self._outbox(Topic.JOB, {"kind": job.prefix, "id": str(job.id)})
 
     def note(
         self,

@@ -109,7 +109,11 @@ async def _events(socket: websockets.ClientConnection) -> AsyncIterator[dict[str
                 return
 
 
-_INPUTS = {"signOutDevice": "DeviceIdInput", "deactivateUser": "UserIdInput"}
+_INPUTS = {
+    "subscribeToPush": "PushSubscriptionInput",
+    "signOutDevice": "DeviceIdInput",
+    "deactivateUser": "UserIdInput",
+}
 _KEYED = frozenset(
     {
         "createHolder",

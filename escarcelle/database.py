@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+import domain.jobs
 import domain.payments  # noqa: F401 — every table must be declared before migrations are compared
 from domain import users
 from domain.access import Actor, Role

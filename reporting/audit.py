@@ -167,8 +167,8 @@ def _say(line: str) -> None:
 
 
 _TABLES: Final = """
-    accounts balances dead_letters deadlines holders idempotency_keys inbox issuers journal merchants outbox
-    payment_requests points_of_sale postings transfers transitions users
+    accounts balances dead_letters deadlines holders idempotency_keys inbox issuers job_chunks jobs journal merchants
+    outbox payment_requests points_of_sale postings transfers transitions users
 """.split()  # noqa: SIM905
 
 _HIDDEN: Final = """
@@ -200,6 +200,7 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   UNION ALL SELECT tenant, 'pwrs', id FROM password_resets
   UNION ALL SELECT tenant, 'mrch', id FROM merchants UNION ALL SELECT tenant, 'posl', id FROM points_of_sale
   UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
+  UNION ALL SELECT tenant, 'jobs', id FROM jobs
 )"""
 """Stands before every check: the forms that a transfer may have, each with the journal line that is written with it;
 and every object that others point to. Sessions are missing, because they are not for the reader's eyes."""
@@ -613,26 +614,29 @@ _PAYMENTS: Final = (
 
 _DEADLINES: Final = (
     Check(
-        "requests have the deadlines of their status pending, and no others",
+        "requests and files have the deadlines of their status pending, and no others",
         "deadlines",
         """
         WITH wanted AS (
-          SELECT r.tenant, r.id AS subject_id, x.name, x.needed
+          SELECT r.tenant, r.id AS subject_id, x.name, x.needed, 'preq' AS kind
           FROM payment_requests r
           CROSS JOIN LATERAL (VALUES
             ('expire', true, r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE')),
             ('warn', false, r.status = 'TO_VALIDATE')
           ) AS x(name, needed, allowed)
           WHERE r.tenant = coalesce($1, r.tenant) AND x.allowed
+          UNION ALL
+          SELECT j.tenant, j.id, 'expire_file', true, 'jobs' FROM jobs j
+          WHERE j.tenant = coalesce($1, j.tenant) AND j.file_bytes IS NOT NULL
         ), pending AS (
           SELECT tenant, subject_id, name, subject_kind FROM deadlines WHERE tenant = coalesce($1, tenant)
         )
-        SELECT format('tenant %s, deadline %s of %s %s', tenant, name, coalesce(p.subject_kind, 'preq'), subject_id)
+        SELECT format('tenant %s, deadline %s of %s %s', tenant, name, coalesce(p.subject_kind, w.kind), subject_id)
                  AS what,
-               CASE WHEN w.needed IS NULL THEN 'nothing pending' ELSE 'one pending, of a preq' END AS expected,
+               coalesce('one pending, of a ' || w.kind, 'nothing pending') AS expected,
                CASE WHEN p.subject_kind IS NULL THEN 'nothing pending' ELSE 'one pending' END AS found
         FROM wanted w FULL JOIN pending p USING (tenant, subject_id, name)
-        WHERE w.needed IS NULL OR w.needed AND p.subject_kind IS NULL OR p.subject_kind <> 'preq'
+        WHERE w.needed IS NULL OR w.needed AND p.subject_kind IS NULL OR p.subject_kind <> w.kind
         """,
     ),
     Check(
@@ -836,6 +840,35 @@ _MESSAGES: Final = (
     ),
 )
 
+_JOBS: Final = (
+    Check(
+        "jobs have what their status says, and whole files",
+        "jobs",
+        """
+        WITH kept AS (
+          SELECT tenant, job_id, count(*) AS pieces, max(n) + 1 AS counted, sum(octet_length(content)) AS bytes
+          FROM job_chunks WHERE tenant = coalesce($1, tenant) GROUP BY tenant, job_id
+        )
+        SELECT format('tenant %s, job %s', j.tenant, j.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', j.status, 'done', j.done, 'total', j.total,
+                 'ended_at', j.ended_at, 'file_name', j.file_name, 'file_bytes', j.file_bytes, 'file_expires_at',
+                 j.file_expires_at, 'pieces', k.pieces, 'bytes', k.bytes))::text AS found
+        FROM jobs j LEFT JOIN kept k ON k.tenant = j.tenant AND k.job_id = j.id
+        CROSS JOIN LATERAL (VALUES
+          ('a known status', j.status IN ('QUEUED', 'RUNNING', 'DONE', 'FAILED')),
+          ('ended_at when over, and only then', (j.ended_at IS NOT NULL) = (j.status IN ('DONE', 'FAILED'))),
+          ('file_name and file_expires_at when DONE, and only then',
+            (j.file_name IS NOT NULL) = (j.status = 'DONE') AND (j.file_expires_at IS NOT NULL) = (j.status = 'DONE')),
+          ('every row done when DONE', j.status <> 'DONE' OR j.done = j.total),
+          ('every piece of its file, and none without one',
+            j.status = 'RUNNING' OR (coalesce(k.bytes, 0) = coalesce(j.file_bytes, 0)
+                                     AND k.pieces IS NOT DISTINCT FROM k.counted))
+        ) AS rule(expected, holds)
+        WHERE j.tenant = coalesce($1, j.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+)
+
 _DATABASE: Final = (
     Check(
         "the moves that the database allows are the known ones",
@@ -853,7 +886,11 @@ _DATABASE: Final = (
           ('payment_requests', 'TO_VALIDATE', 'EXPIRED', true),
           ('payment_requests', 'TO_VALIDATE', 'VALIDATED', true),
           ('sessions', 'OPEN', 'ENDED', true),
-          ('password_resets', 'SENT', 'USED', true)
+          ('password_resets', 'SENT', 'USED', true),
+          ('jobs', 'QUEUED', 'RUNNING', true),
+          ('jobs', 'RUNNING', 'QUEUED', true),
+          ('jobs', 'RUNNING', 'DONE', true),
+          ('jobs', 'RUNNING', 'FAILED', true)
         ) AS e(machine, was, becomes, known)
         FULL JOIN (SELECT *, true AS found FROM transitions) t USING (machine, was, becomes)
         WHERE e.known IS NULL OR t.found IS NULL
@@ -871,7 +908,7 @@ _DATABASE: Final = (
           ('journal', 'append_only', 'refuse_change'), ('transfers', 'sum_to_zero', 'check_transfer'),
           ('postings', 'seal', 'seal_postings'), ('payment_requests', 'lifecycle', 'check_transition'),
           ('sessions', 'lifecycle', 'check_transition'),
-          ('password_resets', 'lifecycle', 'check_transition')
+          ('password_resets', 'lifecycle', 'check_transition'), ('jobs', 'lifecycle', 'check_transition')
         ) AS e(at, name, calls)
         LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass(e.at) AND g.tgname = e.name AND NOT g.tgisinternal
         WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A') OR g.tgfoid::regproc::text <> e.calls
@@ -948,5 +985,5 @@ _DATABASE: Final = (
     ),
 )
 
-CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_DATABASE)
+CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_JOBS, *_DATABASE)
 """Every check, in the order of the report."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -13,18 +14,26 @@ from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 
-from domain import messages
+from domain import jobs, messages
 from domain.access import Actor
 from domain.db import Database
+from domain.errors import Refused
+from domain.jobs import Job
 from domain.settings import Settings
 from domain.work import perform
-from tasks.broker import DELIVER, FIRE, QUEUE
+from tasks import exports
+from tasks.broker import DELIVER, FIRE, PUSH, QUEUE, RUN
 from tasks.delivery import Post, Rejected
+from tasks.push import PushServices
 
 log = structlog.get_logger(__name__)
 
+JOBS_AT_ONCE: Final = 2
+"""Jobs that one process does at once: each takes a core for a while."""
+
 _DELIVERY_SECONDS: Final = 45
 _CLOSING_SECONDS: Final = 5
+_KEEP_EVERY_SECONDS: Final = messages.IN_HAND.total_seconds() / 3
 
 
 class Tasks:
@@ -33,31 +42,28 @@ class Tasks:
     def __init__(self, settings: Settings, broker: RedisBroker) -> None:
         self._settings = settings
         self._post = Post(settings)
+        self._push_services = PushServices(settings)
         self._opening = asyncio.Lock()
         self._opened: Database | None = None
-        tasks: dict[str, Callable[..., Awaitable[None]]] = {DELIVER: self.deliver, FIRE: self.fire}
+        self._turns = asyncio.Semaphore(JOBS_AT_ONCE)
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        tasks: dict[str, Callable[..., Awaitable[None]]] = {
+            DELIVER: self.deliver,
+            PUSH: self.push,
+            FIRE: self.fire,
+            RUN: self.run,
+        }
         for name, task in tasks.items():
             dramatiq.actor(actor_name=name, queue_name=QUEUE, broker=broker)(task)
         broker.add_middleware(_ClosesConnections(self))
 
     async def deliver(self, tenant: int, outbox_id: str) -> None:
-        """Deliver what an outbox row says, unless that is done or under way."""
-        database, actor, message_id = await self._database(), Actor(tenant=tenant), UUID(outbox_id)
-        if not await perform(database, actor, messages.take_in_hand, message_id):
-            return
-        failure, for_good = None, False
-        try:
-            async with asyncio.timeout(_DELIVERY_SECONDS):
-                await self._post.deliver(database, tenant, message_id)
-        except Rejected as rejected:
-            failure, for_good = rejected.reason, True
-        except Exception as error:
-            failure = _in_short(error)
-        if failure is None:
-            await perform(database, actor, messages.finish, message_id, message_id=message_id)
-        else:
-            log.warning("delivery_failed", tenant=tenant, message=outbox_id, reason=failure, for_good=for_good)
-            await perform(database, actor, messages.fail, message_id, failure, for_good=for_good)
+        """Send the mails of an outbox row, unless that is done or under way."""
+        await self._send(self._post.deliver, tenant, outbox_id)
+
+    async def push(self, tenant: int, outbox_id: str) -> None:
+        """Send the push of an outbox row, unless that is done or under way."""
+        await self._send(self._push_services.deliver, tenant, outbox_id)
 
     async def fire(self, tenant: int, subject_kind: str, subject_id: str, name: str) -> None:
         """Do what a deadline's instant brings."""
@@ -73,10 +79,81 @@ class Tasks:
             )
             await perform(database, actor, messages.note_failed_deadline, subject, name, failure)
 
+    async def run(self, tenant: int, outbox_id: str) -> None:
+        """Begin with the job that an outbox row names, unless that is done or under way. The job goes on beside the
+        tasks: it may take longer than a task, and no mail waits for it."""
+        if outbox_id not in self._jobs:
+            job = self._jobs[outbox_id] = asyncio.create_task(self._do_job(tenant, UUID(outbox_id)))
+            job.add_done_callback(lambda _: self._jobs.pop(outbox_id, None))
+
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Give back the jobs that are not done, and let go of every connection."""
+        unfinished = list(self._jobs.values())
+        for job in unfinished:
+            job.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=_CLOSING_SECONDS)
         if self._opened is not None:
             await asyncio.wait_for(self._opened.close(), _CLOSING_SECONDS)
+
+    async def _send(
+        self, deliver: Callable[[Database, int, UUID], Awaitable[None]], tenant: int, outbox_id: str
+    ) -> None:
+        database, actor, message_id = await self._database(), Actor(tenant=tenant), UUID(outbox_id)
+        if not await perform(database, actor, messages.take_in_hand, message_id):
+            return
+        failure, for_good = None, False
+        try:
+            async with asyncio.timeout(_DELIVERY_SECONDS), _kept_in_hand(database, actor, message_id):
+                await deliver(database, tenant, message_id)
+        except Rejected as rejected:
+            failure, for_good = rejected.reason, True
+        except Exception as error:
+            failure = _in_short(error)
+        if failure is None:
+            await perform(database, actor, messages.finish, message_id, message_id=message_id)
+        else:
+            log.warning("delivery_failed", tenant=tenant, message=outbox_id, reason=failure, for_good=for_good)
+            await perform(database, actor, messages.fail, message_id, failure, for_good=for_good)
+
+    async def _do_job(self, tenant: int, message_id: UUID) -> None:
+        try:
+            async with self._turns:
+                await self._do_next_run(tenant, message_id)
+        except jobs.Overtaken:
+            log.info("job_overtaken", tenant=tenant, message=str(message_id))
+        except Exception as error:
+            # What cannot even be noted is begun anew, once nobody is heard of any more.
+            log.error("job_left", tenant=tenant, message=str(message_id), reason=_in_short(error))
+
+    async def _do_next_run(self, tenant: int, message_id: UUID) -> None:
+        database, actor = await self._database(), Actor(tenant=tenant)
+        if not await perform(database, actor, messages.take_in_hand, message_id):
+            return
+        job = await perform(database, actor, jobs.start, await exports.job_of(database, tenant, message_id))
+        if isinstance(job, Job):
+            failure, for_good = None, False
+            try:
+                await exports.export(database, job, message_id)
+            except asyncio.CancelledError:
+                await perform(database, actor, jobs.break_off, job.id, job.runs, "the process stops", counts=False)
+                await perform(database, actor, messages.let_go, message_id)
+                raise
+            except Refused as refused:
+                failure, for_good = str(refused.code), True
+            except jobs.Overtaken:
+                raise
+            except Exception as error:
+                failure = _in_short(error)
+            if failure is not None:
+                log.warning("job_failed", tenant=tenant, job=str(job.id), run=job.runs, reason=failure)
+                broken_off = await perform(
+                    database, actor, jobs.break_off, job.id, job.runs, failure, for_good=for_good
+                )
+                if isinstance(broken_off, Job) and broken_off.status not in jobs.FINAL:
+                    await perform(database, actor, messages.fail, message_id, failure)
+                    return
+        await perform(database, actor, messages.finish, message_id, message_id=message_id)
 
     async def _database(self) -> Database:
         """The database, opened by the first task that finds it there."""
@@ -86,6 +163,24 @@ class Tasks:
                 await database.open()
                 self._opened = database
             return self._opened
+
+
+@asynccontextmanager
+async def _kept_in_hand(database: Database, actor: Actor, message_id: UUID) -> AsyncIterator[None]:
+    """While the delivery lasts, nobody else begins with the message. Should the database not take note, the mail may
+    go twice, as the same mail."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(_KEEP_EVERY_SECONDS)
+            await perform(database, actor, messages.keep_in_hand, message_id)
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 class _ClosesConnections(Middleware):

@@ -17,7 +17,9 @@ from domain.settings import Settings
 
 DELIVER: Final = "deliver"
 FIRE: Final = "fire"
-"""The workers' two tasks."""
+RUN: Final = "run"
+PUSH: Final = "push"
+"""The workers' four tasks."""
 
 QUEUE: Final = "messages"
 TIME_LIMIT_SECONDS: Final = 60
@@ -43,8 +45,18 @@ def open_broker(settings: Settings) -> RedisBroker:
 
 
 def delivery(tenant: int, outbox_id: UUID) -> Message[None]:
-    """The message that asks a worker to deliver an outbox row."""
+    """The message that asks a worker to send the mails of an outbox row."""
     return _message(DELIVER, tenant, str(outbox_id))
+
+
+def pushing(tenant: int, outbox_id: UUID) -> Message[None]:
+    """The message that asks a worker to send the push of an outbox row."""
+    return _message(PUSH, tenant, str(outbox_id))
+
+
+def running(tenant: int, outbox_id: UUID) -> Message[None]:
+    """The message that asks a worker to begin with a job."""
+    return _message(RUN, tenant, str(outbox_id))
 
 
 def firing(tenant: int, subject_kind: str, subject_id: UUID, name: str) -> Message[None]:

@@ -27,7 +27,7 @@ from domain.notices import Letter, writer
 from domain.outbox import OutboxRow
 from domain.parties import Issuer
 from domain.settings import Settings
-from domain.texts import Text
+from domain.texts import Fact, Locale, Text
 
 _TEXTS: Final = {
     "hello": Text("Bonjour,", "Hello,"),
@@ -79,9 +79,7 @@ class Post:
 
     def compose(self, issuer: Issuer, letter: Letter, outbox_id: UUID, n: int) -> EmailMessage:
         """The mail, in text and HTML; `n` counts the letters of one notice."""
-        facts = {
-            name: _one_line(str(fact(letter.locale) if callable(fact) else fact)) for name, fact in letter.facts.items()
-        }
+        facts = {name: _in_line(fact, letter.locale) for name, fact in letter.facts.items()}
         mark = "[TEST] " if issuer.sandbox else ""
         subject = mark + _one_line(letter.subject.in_locale(letter.locale, **facts))
         contact = " · ".join(filter(None, (issuer.support_phone, issuer.support_email, _support_hours(issuer, letter))))
@@ -147,6 +145,11 @@ async def _letters(connection: AsyncConnection, tenant: int, outbox_id: UUID) ->
     table = OutboxRow.table.c
     payload = await connection.scalar(sa.select(table.payload).where(table.id == outbox_id))
     return await writer(payload["notice"])(connection, tenant, UUID(payload["id"])) if payload else []
+
+
+def _in_line(fact: Fact, locale: Locale) -> str | int:
+    """As the letter says it. Numbers and yes or no stay what they are, for the templates' conditions."""
+    return fact if isinstance(fact, int) else _one_line(fact(locale) if callable(fact) else fact)
 
 
 def _one_line(text: str) -> str:

@@ -32,6 +32,11 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 _SHORTEST_WAIT_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 15
 _DATABASE_AWAY: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_MESSAGES: Final = {
+    str(Topic.MAIL): broker.delivery,
+    str(Topic.PUSH): broker.pushing,
+    str(Topic.JOB): broker.running,
+}
 _PAUSES: Final = [pause_after(sends) for sends in range(17)]
 _DEADLINE_PAUSES: Final = [min(pause, LONGEST_DEADLINE_PAUSE) for pause in _PAUSES]
 
@@ -69,15 +74,15 @@ class Relay:
             rows = await connection.fetch(_DUE_ROWS, BATCH)
             deadlines = await connection.fetch(_DUE_DEADLINES, BATCH)
             live = [row for row in rows if row["topic"] == Topic.LIVE]
-            mails = [row for row in rows if row["topic"] == Topic.MAIL]
-            messages = [broker.delivery(row["tenant"], row["id"]) for row in mails]
+            later = [row for row in rows if row["topic"] != Topic.LIVE]
+            messages = [_MESSAGES[row["topic"]](row["tenant"], row["id"]) for row in later]
             messages += [broker.firing(*deadline) for deadline in deadlines]
             if live or messages:
                 await asyncio.to_thread(self._batch.send, [row["message"] for row in live], messages)
             if live:
                 await connection.execute(_FORGET, *_columns(live, "tenant", "id"))
-            if mails:
-                await connection.execute(_PUT_OFF, *_columns(mails, "tenant", "id"), _PAUSES)
+            if later:
+                await connection.execute(_PUT_OFF, *_columns(later, "tenant", "id"), _PAUSES)
             if deadlines:
                 await connection.execute(
                     _PUT_OFF_DEADLINES, *_columns(deadlines, "tenant", "subject_id", "name"), _DEADLINE_PAUSES

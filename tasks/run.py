@@ -11,7 +11,7 @@ import structlog
 from dramatiq import Worker
 from redis.exceptions import RedisError
 
-from domain import payments, sign_in
+from domain import jobs, payments, sign_in
 from domain.settings import Settings
 from tasks.actors import Tasks
 from tasks.broker import open_broker
@@ -19,7 +19,7 @@ from tasks.relay import Relay
 
 log = structlog.get_logger(__name__)
 
-FLOWS: Final = (payments, sign_in)
+FLOWS: Final = (payments, sign_in, jobs)
 """Imported so that the deeds of their deadlines and the writers of their notices are known here."""
 
 _FINISHING_SECONDS: Final = 10

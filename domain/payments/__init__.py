@@ -31,6 +31,7 @@ from domain.payments.life import (
     shows_qr_code,
 )
 from domain.payments.questions import (
+    FILTER_DOCUMENT,
     PaymentRequestFilter,
     acted_on,
     changed_requests,
@@ -46,6 +47,7 @@ from domain.payments.questions import (
 )
 
 __all__ = [
+    "FILTER_DOCUMENT",
     "LIFE",
     "LIVE",
     "STATUS_LABELS",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from domain import calendar, fields, money
+from domain import calendar, fields, money, push
 from domain.access import Actor, Right
 from domain.codes import new_id, new_token, transaction_number
 from domain.deadlines import when_due
@@ -75,6 +75,7 @@ async def create(
             minimum=money.shown(rules.minimum_amount),
         )
     _check_days(rules, calendar.today(work.now), payment_deadline, validation_days)
+    await _remember_email(work, actor, point_of_sale.id, notify_email, remember_email)
     if namesake is not None:
         if not LIFE.allows(namesake, "expire", work.now):
             raise Refused(
@@ -87,7 +88,7 @@ async def create(
                 next=await next_basket_number(work, point_of_sale.id),
             )
         await _give_back_and_move(work, namesake, "expire")
-        work.note("expire", namesake, point_of_sale_id=namesake.point_of_sale_id)
+        work.note("expire", namesake, point_of_sale_id=namesake.point_of_sale_id, holder_id=namesake.payer_id)
         await work.flush()
     payable_until = (
         work.now + timedelta(minutes=rules.immediate_minutes)
@@ -121,10 +122,8 @@ async def create(
             last_action_at=work.now,
         )
     )
-    await _remember_email(work, actor, point_of_sale.id, notify_email, remember_email)
     work.deadline(request, "expire", payable_until)
-    if collection is not Collection.QR_CODE:
-        work.tell(Notice("payment_asked", request))
+    await _ask_customer(work, request)
     return work.note("create", request, amount=cents, point_of_sale_id=point_of_sale.id)
 
 
@@ -145,8 +144,7 @@ async def change_collection(
         token=new_token(work.tenant, bits=TOKEN_BITS),
         last_action_at=work.now,
     )
-    if collection is not Collection.QR_CODE:
-        work.tell(Notice("payment_asked", request))
+    await _ask_customer(work, request)
     return work.note("change_collection", request, point_of_sale_id=request.point_of_sale_id)
 
 
@@ -278,6 +276,8 @@ async def expire(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest |
 async def warn(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | None:
     """The validation window ends in 24 hours: the merchant is told (P13, AP7)."""
     request = await work.take(PaymentRequest.by(id=request_id))
+    if request.validation_deadline is not None and work.now < request.validation_deadline - WARNING:
+        return None
     work.no_longer(request, "warn")
     if not LIFE.allows(request, "validate", work.now):
         return None
@@ -375,12 +375,21 @@ async def _customer(work: Work, identifier: str | None) -> UUID | None:
         return None
     table = Holder.table.c
     found = await work.read(
-        sa.select(table.id)
+        sa.select(table.id, table.reference)
         .where(sa.or_(table.reference == identifier, sa.func.lower(table.email) == identifier.lower()))
         .order_by((table.reference == identifier).desc())
         .limit(2)
     )
-    return found[0][0] if found else None
+    # An address that two holders share names neither: the mail reaches both, and either may pay.
+    return found[0][0] if len(found) == 1 or (found and found[0][1] == identifier) else None
+
+
+async def _ask_customer(work: Work, request: PaymentRequest) -> None:
+    """The customer who is named is told, by mail and on its devices (P22)."""
+    if request.collection is not Collection.QR_CODE:
+        asked = Notice("payment_asked", request)
+        work.tell(asked)
+        await push.tell_devices(work, asked, request.customer_id)
 
 
 async def _remember_email(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import calendar, money
 from domain.access import User
-from domain.notices import Letter, writes
+from domain.notices import Letter, Push, pushes, writes
 from domain.parties import Holder, Merchant, PointOfSale
 from domain.payments.life import PaymentRequest, PaymentRequestStatus
 from domain.payments.questions import as_of_now
@@ -57,8 +57,20 @@ async def _payment_asked(connection: AsyncConnection, tenant: int, request_id: U
     told = await _told(connection, tenant, request_id)
     if told.request.status is not PaymentRequestStatus.AWAITING_PAYMENT:
         return []
-    return told.to_customer(
-        "payment_asked", Text("{merchant} vous demande {requested}", "{merchant} asks you for {requested}")
+    return told.to_customer("payment_asked", _ASKED)
+
+
+@pushes("payment_asked")
+async def _payment_asked_push(connection: AsyncConnection, tenant: int, request_id: UUID) -> Push | None:
+    """To the customer who was named, while there is something to pay (P22)."""
+    told = await _told(connection, tenant, request_id)
+    if told.request.status is not PaymentRequestStatus.AWAITING_PAYMENT:
+        return None
+    return told.to_devices(
+        _ASKED,
+        Text("{place} : à régler au plus tard le {due_on}.", "{place}: to be paid by the end of {due_on}.")
+        if told.request.payment_due_on
+        else Text("{place} : à régler avant le {deadline}.", "{place}: to be paid before {deadline}."),
     )
 
 
@@ -82,6 +94,9 @@ async def _payment_returned(connection: AsyncConnection, tenant: int, request_id
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_ASKED: Final = Text("{merchant} vous demande {requested}", "{merchant} asks you for {requested}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What letters about a request say, and to whom they go."""
@@ -103,7 +118,17 @@ class _Told:
     def to_customer(self, template: str, subject: Text) -> list[Letter]:
         if self.customer_email is None:
             return []
-        return [Letter(self.customer_email, Locale.FR, subject, template, self._facts(), f"/p/{self.request.token}")]
+        return [Letter(self.customer_email, Locale.FR, subject, template, self._facts(), self._offer)]
+
+    def to_devices(self, title: Text, body: Text) -> Push | None:
+        if self.request.customer_id is None:
+            return None
+        until = self.request.payment_deadline
+        return Push(self.request.customer_id, title, body, until, self._facts(), self._offer)
+
+    @property
+    def _offer(self) -> str:
+        return f"/p/{self.request.token}"
 
     def _facts(self) -> dict[str, Fact]:
         request = self.request
@@ -116,18 +141,22 @@ class _Told:
             "customer": self.payer_identifier or request.customer_identifier or "",
             "label": request.label or "",
             "requested": money.shown(request.amount_requested),
+            "is_deferred": request.payment_due_on is not None,
             "deadline": calendar.shown_instant(request.payment_deadline),
             "due_on": calendar.shown_day(calendar.last_day_before(request.payment_deadline)),
+            "awaits_validation": request.status is PaymentRequestStatus.TO_VALIDATE,
         }
         if paid is not None and request.paid_at is not None:
             facts |= {
                 "amount": money.shown(paid),
+                "has_remaining": paid < request.amount_requested,
                 "remaining": money.shown(request.amount_requested - paid),
                 "at": calendar.shown_instant(request.paid_at),
             }
         if paid is not None and request.amount_validated is not None:
             facts |= {
                 "validated": money.shown(request.amount_validated),
+                "was_lowered": request.amount_validated < paid,
                 "returned": money.shown(paid - request.amount_validated),
             }
         if request.validation_deadline is not None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.access import Actor
@@ -37,6 +38,16 @@ class PaymentRequestFilter:
     until: datetime | None = None
     min_amount: int | None = None
     max_amount: int | None = None
+
+    def within(self, since: datetime | None, until: datetime | None) -> "PaymentRequestFilter":
+        """The same, and besides the last action in this period (`until` exclusive)."""
+        after = [instant for instant in (self.since, since) if instant is not None]
+        before = [instant for instant in (self.until, until) if instant is not None]
+        return replace(self, since=max(after, default=None), until=min(before, default=None))
+
+
+FILTER_DOCUMENT: Final = TypeAdapter(PaymentRequestFilter)
+"""Writes a filter as JSON and reads it back, for a list that is read later."""
 
 
 def requests(

@@ -24,6 +24,11 @@ class Teller:
         """What someone does or sees."""
         print(f"  {who:<9} {text}", flush=True)
 
+    def say_mail(self, mail: dict[str, Any]) -> None:
+        """To whom a mail went, and its subject."""
+        to = mail["to"]
+        self.say("mail", f"to {to if isinstance(to, str) else ', '.join(to)}: {mail['subject']}")
+
     def expect(self, found: object, expected: object, about: str) -> None:
         """Raises Unexpected unless the two are equal."""
         if found != expected:

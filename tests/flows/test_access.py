@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import Any
 
+import httpx
 import pytest
 
 from domain.access import Right, Role
@@ -289,3 +290,23 @@ async def test_P4_a_signatory_manages_the_staff_of_its_merchant_only(cast: Cast)
         assert (await cast.stranger.do("deactivateUser", USER, id=jeanne["id"]))["code"] == "NOT_FOUND"
         own = (await cast.signatory.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
         assert (await cast.signatory.do("deactivateUser", USER, id=own))["code"] == "FORBIDDEN"
+
+
+async def test_P2_the_mailed_link_opens_a_page_that_sets_the_password_without_a_script(cast: Cast) -> None:
+    async with Device(cast, "708900") as device, httpx.AsyncClient() as browser:
+        for _ in range(3):
+            await device.try_password(WRONG)
+        link = f"{cast.running.url}/password/" + await _mailed_token(
+            cast, f"signataire@{cast.world.slug}.example", "bloqué"
+        )
+        page = await browser.get(link, headers={"accept-language": "en"})
+        assert (page.status_code, "New password" in page.text) == (200, True)
+        assert "form-action 'self'" in page.headers["content-security-policy"]
+        async with cast.world.unchanged():
+            short = await browser.post(link, data={"password": "court"})
+            assert (short.status_code, "au moins 10 caractères" in short.text) == (422, True)
+            assert (await browser.get(link[:-1] + ("A" if link[-1] != "A" else "B"))).status_code == 404
+        done = await browser.post(link, data={"password": NEW})
+        assert (done.status_code, "Vous pouvez vous connecter" in done.text) == (200, True)
+        assert done.headers["set-cookie"].startswith("__Host-escarcelle-device=")
+        assert (await device.try_password(NEW))["__typename"] == "Session"

@@ -16,12 +16,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from domain import calendar, payments
+from domain import calendar, jobs, payments
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
 from domain.parties import credit_holder
 from domain.payments import PaymentRequest
+from domain.texts import Locale
 from domain.work import Key, perform
 from reporting import audit
 from tests.world import Servers, World
@@ -185,7 +186,7 @@ _NAMES = {
     "payments": "payments stand in the ledger, side by side with their requests",
     "reservations": "requests point to their own reservation",
     "totals": "each party's total is what its credits and requests add up to",
-    "pending": "requests have the deadlines of their status pending, and no others",
+    "pending": "requests and files have the deadlines of their status pending, and no others",
     "due": "deadlines fall when their requests say",
     "creations": "the journal has one creation of every object",
     "lives": "the journal tells each request's life",
@@ -195,6 +196,7 @@ _NAMES = {
     "keys": "idempotency keys lead to what exists",
     "messages": "a message waits, is done, or was given up: one of these",
     "about": "messages are about what exists",
+    "jobs": "jobs have what their status says, and whole files",
     "moves": "the moves that the database allows are the known ones",
     "triggers": "the database's triggers stand and are on",
     "constraints": "the database's constraints stand and are checked",
@@ -367,6 +369,17 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("messages", "INSERT INTO dead_letters SELECT tenant, id, topic, payload, created_at, now(), 1, '' FROM outbox"),
     ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('id', '{new}')"),
     ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('version', 99)"),
+    # Jobs.
+    ("pending", "DELETE FROM deadlines WHERE subject_id = '{export}'"),
+    ("pending", "UPDATE deadlines SET subject_kind = 'preq' WHERE subject_id = '{export}'"),
+    ("jobs", "UPDATE jobs SET done = total - 1 WHERE id = '{export}'"),
+    ("jobs", "UPDATE jobs SET ended_at = NULL WHERE id = '{export}'"),
+    ("jobs", "UPDATE jobs SET status = 'FAILED' WHERE id = '{export}'"),
+    ("jobs", "UPDATE jobs SET file_expires_at = NULL WHERE id = '{export}'"),
+    ("jobs", "UPDATE jobs SET file_bytes = NULL WHERE id = '{export}'"),
+    ("jobs", "DELETE FROM job_chunks WHERE job_id = '{export}' AND n = 1"),
+    ("jobs", "UPDATE job_chunks SET n = 5 WHERE job_id = '{export}' AND n = 1"),
+    ("jobs", "UPDATE job_chunks SET content = content || '\\x00' WHERE job_id = '{export}' AND n = 0"),
     # The database itself.
     ("moves", "DELETE FROM transitions"),
     ("moves", "INSERT INTO transitions VALUES ('payment_requests', 'VALIDATED', 'CANCELLED')"),
@@ -498,6 +511,7 @@ class _Play:
     marie: Actor
     paul: Actor
     requests: dict[str, PaymentRequest]
+    job: jobs.Job | None = None
 
     @classmethod
     async def begin(cls, servers: Servers, database: Database, *, sandbox: bool) -> "_Play":
@@ -535,6 +549,23 @@ class _Play:
         await self.do(payments.pay, self.paul, (await self.read(named.id))["token"], "25,00")
         key = Key.of(self.merchant, secrets.token_hex(8), "createPaymentRequest", {"amount": "40,00"})
         await self.ask("with a key", "C", key=key)
+        await self.export()
+
+    async def export(self) -> None:
+        """A list in a file of two pieces, as a worker keeps it."""
+        options: dict[str, Any] = {
+            "kind": jobs.JobKind.EXPORT_PAYMENT_REQUESTS,
+            "format": jobs.ExportFormat.CSV,
+            "locale": Locale.FR,
+        }
+        made = await perform(self.world.database, self.merchant, jobs.create_export, **options)
+        assert isinstance(made, jobs.Job)
+        self.job = made
+        run = (made.id, 1, new_id())
+        await self.do(jobs.start, self.world.system, made.id)
+        for n in range(2):
+            await perform(self.world.database, self.world.system, jobs.keep_chunk, *run, n, b"a;b")
+        await self.do(jobs.finish, self.world.system, *run, 3, "operations", 6)
 
     async def let_time_pass(self) -> None:
         """Nobody pays or validates; what is not swept yet gives way to a new request for the same basket."""
@@ -596,6 +627,8 @@ class _Play:
             "holder": self.world.holders["H1"].id,
             "other_holder": self.world.holders["H2"].id,
         }
+        assert self.job is not None
+        named["export"] = self.job.id
         for name, request in {
             "awaiting": "A awaiting",
             "paid": "A paid",

@@ -1,0 +1,401 @@
+"""Jobs: what takes longer than an answer may, done by a worker while its user watches. So far exports, with their file.
+
+A job begins with a row of the outbox. Its worker says how far it is, which also keeps that row in hand; when a worker
+breaks off, the row is handed to another, which begins anew. A run that has been overtaken writes nothing more, so that
+a file comes from one run and is whole. Files stand in the database, in chunks, where every process reaches them; after
+a day they go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import calendar, messages
+from domain.access import ISSUER_STAFF, Actor, Grant, Right, Role, User
+from domain.codes import new_id
+from domain.db import Entity, Row, column
+from domain.deadlines import when_due
+from domain.errors import RefusalCode, Refused
+from domain.lifecycle import Lifecycle
+from domain.parties import PointOfSale
+from domain.texts import Locale, Text
+from domain.work import Work
+
+# ── statuses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class JobStatus(StrEnum):
+    """QUEUED: no worker has it yet, or its worker broke off. RUNNING: a worker is at it. DONE, FAILED: it is over."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
+class JobKind(StrEnum):
+    """What is done."""
+
+    EXPORT_PAYMENT_REQUESTS = "EXPORT_PAYMENT_REQUESTS"
+
+
+class ExportFormat(StrEnum):
+    """XLSX: a workbook with real numbers and dates. CSV: text for any program, semicolons between the columns."""
+
+    XLSX = "XLSX"
+    CSV = "CSV"
+
+
+FINAL: Final = frozenset({JobStatus.DONE, JobStatus.FAILED})
+
+# ── entities ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Job(
+    Entity,
+    table="jobs",
+    prefix="jobs",
+    constraints=(
+        sa.Index(
+            "jobs_unfinished_idx", "tenant", "user_id", postgresql_where=sa.text("status IN ('QUEUED', 'RUNNING')")
+        ),
+    ),
+    options={"fillfactor": 80},
+):
+    """Something done for a user. `given` says what was asked for, until the job is over and its file is gone; `done` of
+    `total` rows are done. `runs` counts how often a worker has begun. `file_bytes` is the size of the file, null when
+    there is none, or none any more."""
+
+    kind: JobKind
+    status: JobStatus
+    user_id: UUID = column(references="users")
+    format: ExportFormat
+    locale: Locale
+    given: dict[str, Any]
+    runs: int = 0
+    done: int = 0
+    total: int | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+    file_name: str | None = None
+    file_bytes: int | None = None
+    file_expires_at: datetime | None = None
+    version: int = 0
+
+
+class JobChunk(
+    Row,
+    table="job_chunks",
+    key=("job_id", "n"),
+    app="SELECT, INSERT, DELETE",
+    constraints=(
+        sa.CheckConstraint("octet_length(content) BETWEEN 1 AND 262144", name="content"),
+        sa.CheckConstraint("n >= 0", name="n"),
+    ),
+):
+    """A piece of a job's file; `n` counts from 0."""
+
+    job_id: UUID = column(references="jobs")
+    n: int
+    content: bytes
+
+
+LIFE: Final = Lifecycle(
+    Job,
+    {
+        ("start", JobStatus.QUEUED): JobStatus.RUNNING,
+        ("break_off", JobStatus.RUNNING): JobStatus.QUEUED,
+        ("finish", JobStatus.RUNNING): JobStatus.DONE,
+        ("fail", JobStatus.RUNNING): JobStatus.FAILED,
+    },
+)
+
+CHUNK_BYTES: Final = 256 * 1024
+FILE_LASTS: Final = timedelta(hours=24)
+"""How long a file can be downloaded."""
+
+MOST_RUNS: Final = 3
+"""A job that breaks off so often has failed."""
+
+MOST_AT_ONCE: Final = 5
+"""Jobs that one user may have unfinished."""
+
+DOWNLOAD: Final = "download"
+"""What the signature of a download link is for."""
+
+
+class Overtaken(Exception):
+    """Another worker has begun with the job since: what this one still wants to write is not wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """What is wrong with one row, or with the whole when `row` is None."""
+
+    text: Text
+    row: int | None = None
+    column: str | None = None
+
+
+_FAILED: Final = Text(
+    "L’opération n’a pas pu aboutir. Réessayez, ou contactez l’assistance si cela se reproduit.",
+    "This could not be completed. Try again, or contact support if it happens again.",
+)
+
+
+def problems(job: Job) -> list[RowProblem]:
+    """What went wrong, for people."""
+    return [RowProblem(_FAILED)] if job.status is JobStatus.FAILED else []
+
+
+# ── deeds, in the order of life ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def create_export(
+    work: Work,
+    actor: Actor,
+    *,
+    kind: JobKind,
+    format: ExportFormat,  # noqa: A002 — the contract's word
+    locale: Locale,
+    since: date | None = None,
+    until: date | None = None,
+    point_of_sale_id: UUID | None = None,
+    conditions: Mapping[str, Any] | None = None,
+) -> Job:
+    """A list is written into a file (P8). A merchant's user gets the points of sale where it may export (P4), or one of
+    them; `since` and `until` are civil days, both included; `conditions` are the list's own, as a document.
+
+    Raises Refused: NOT_FOUND for a point of sale that this user does not see, FORBIDDEN without the right to export,
+    INVALID for days in the wrong order, RATE_LIMITED with too many unfinished jobs."""
+    actor.require("createExport")
+    assert actor.user_id is not None, "jobs are done for users"
+    if since is not None and until is not None and until < since:
+        raise Refused.invalid(
+            "input.until", "La fin vient avant le début de la période.", "The period ends before it begins."
+        )
+    await work.take(User.by(id=actor.user_id))
+    if point_of_sale_id is not None:
+        place = await work.read(
+            sa.select(PointOfSale.table.c.merchant_id).where(PointOfSale.table.c.id == point_of_sale_id)
+        )
+        if not place:
+            raise Refused.not_found()
+        if actor.role not in ISSUER_STAFF:
+            actor.require_at(place[0][0], point_of_sale_id, Right.EXPORT)
+    elif actor.role is Role.MERCHANT_STAFF and not any(Right.EXPORT in rights for rights in actor.grants.values()):
+        raise Refused.forbidden()
+    await _require_few(work, actor.user_id)
+
+    job = work.create(
+        Job(
+            tenant=work.tenant,
+            id=new_id(),
+            kind=kind,
+            status=JobStatus.QUEUED,
+            user_id=actor.user_id,
+            format=format,
+            locale=locale,
+            given={
+                "since": since.isoformat() if since else None,
+                "until": until.isoformat() if until else None,
+                "point_of_sale_id": str(point_of_sale_id) if point_of_sale_id else None,
+                "conditions": dict(conditions or {}),
+            },
+            created_at=work.now,
+        )
+    )
+    work.begin(job)
+    return work.note("create", job, point_of_sale_id=point_of_sale_id, job=str(kind), format=str(format))
+
+
+async def start(work: Work, actor: Actor, job_id: UUID) -> Job | None:
+    """A worker begins, anew when another has begun before and is heard of no more. None when there is nothing to do:
+    the job is over."""
+    job = await work.take(Job.by(id=job_id))
+    if job.status is JobStatus.RUNNING:
+        await _break_off(work, job, "no longer heard of")
+        await work.flush()
+    if job.status in FINAL:
+        return None
+    work.move(job, "start", runs=job.runs + 1, done=0, total=None)
+    return work.note("start", job)
+
+
+async def note_progress(
+    work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int, total: int
+) -> None:
+    """So many rows are done. Raises Overtaken."""
+    job = await _take_running(work, job_id, run, message_id)
+    work.change(job, done=done, total=max(done, total))
+
+
+async def keep_chunk(
+    work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, n: int, content: bytes
+) -> None:
+    """A piece of the file is kept. Raises Overtaken."""
+    await _take_running(work, job_id, run, message_id)
+    work.add(JobChunk(tenant=work.tenant, job_id=job_id, n=n, content=content))
+
+
+async def finish(
+    work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int, file_stem: str, file_bytes: int
+) -> Job:
+    """The whole file is kept; from now on it can be downloaded, for a day of the issuer's clock. Raises Overtaken."""
+    job = await _take_running(work, job_id, run, message_id)
+    expires_at = work.now + FILE_LASTS
+    work.move(
+        job,
+        "finish",
+        done=done,
+        total=done,
+        ended_at=work.now,
+        file_name=f"{file_stem}-{calendar.today(work.now).isoformat()}.{job.format.lower()}",
+        file_bytes=file_bytes,
+        file_expires_at=expires_at,
+    )
+    work.deadline(job, "expire_file", expires_at)
+    return work.note("finish", job, rows=done)
+
+
+async def break_off(
+    work: Work, actor: Actor, job_id: UUID, run: int, reason: str, *, for_good: bool = False, counts: bool = True
+) -> Job:
+    """The worker cannot go on: the job waits for another run, or has failed, `for_good` or for the last time; a run
+    that the job is not to blame for does not count. `reason` holds no personal data. Raises Overtaken."""
+    job = await work.take(Job.by(id=job_id))
+    if job.status is not JobStatus.RUNNING or job.runs != run:
+        raise Overtaken
+    await _break_off(work, job, reason, for_good=for_good, counts=counts)
+    return job
+
+
+# ── what its deadline does ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@when_due(Job, "expire_file")
+async def expire_file(work: Work, actor: Actor, job_id: UUID) -> Job:
+    """The file goes, and with it what was searched for, which may name people."""
+    job = await work.take(Job.by(id=job_id))
+    if job.file_expires_at is None or job.file_bytes is None or work.now < job.file_expires_at:
+        return job
+    await _remove_chunks(work, job)
+    work.change(job, file_bytes=None, given={})
+    work.no_longer(job, "expire_file")
+    return work.note("expire_file", job)
+
+
+# ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def job(connection: AsyncConnection, actor: Actor, job_id: UUID) -> Job | None:
+    """One job of this user's own, or None; without its file from the instant at which that expires."""
+    table = Job.table.c
+    gone = table.file_expires_at <= sa.select(sa.func.tenant_clock(actor.tenant)).scalar_subquery()
+    columns = [
+        sa.case((gone, None), else_=table.file_bytes).label("file_bytes") if name == "file_bytes" else table[name]
+        for name in Job.columns
+    ]
+    row = (
+        await connection.execute(sa.select(*columns).where(table.id == job_id, table.user_id == actor.user_id))
+    ).first()
+    return Job.from_row(row) if row else None
+
+
+async def exporter(connection: AsyncConnection, job: Job) -> Actor | None:
+    """With whose eyes an export is made: its user's as they are now, at the points of sale where it may export. None
+    when the user may not sign in any more."""
+    row = (await connection.execute(sa.select(*User.selected()).where(User.table.c.id == job.user_id))).first()
+    user = User.from_row(row) if row else None
+    if user is None or not user.active:
+        return None
+    rows = await connection.execute(sa.select(*Grant.selected()).where(Grant.table.c.user_id == user.id))
+    grants = {grant.point_of_sale_id: frozenset(map(Right, grant.rights)) for grant in map(Grant.from_row, rows)}
+    return Actor(
+        tenant=job.tenant,
+        user_id=user.id,
+        role=user.role,
+        merchant_id=user.merchant_id,
+        grants={place: rights for place, rights in grants.items() if Right.EXPORT in rights},
+    )
+
+
+async def file_of(connection: AsyncConnection, tenant: int, job_id: UUID) -> Job:
+    """The job whose file can be downloaded. Raises Refused: NOT_FOUND when there is none, or its user may not sign in
+    any more; TOO_LATE when it has expired."""
+    table = Job.table.c
+    row = (
+        await connection.execute(
+            sa.select(*Job.selected(), sa.func.tenant_clock(tenant))
+            .join(User.table, User.table.c.id == table.user_id)
+            .where(table.id == job_id, User.table.c.active)
+        )
+    ).first()
+    if row is None:
+        raise Refused.not_found()
+    found, now = Job.from_row(tuple(row)[:-1]), row[-1]
+    if found.file_expires_at is None:
+        raise Refused.not_found()
+    if found.file_bytes is None or now >= found.file_expires_at:
+        raise Refused(
+            RefusalCode.TOO_LATE,
+            Text("Ce fichier a expiré : refaites l’export.", "This file has expired: export again."),
+        )
+    return found
+
+
+async def chunk(connection: AsyncConnection, job_id: UUID, n: int) -> bytes | None:
+    """A piece of a file; None after the last one."""
+    table = JobChunk.table.c
+    content: bytes | None = await connection.scalar(
+        sa.select(table.content).where(table.job_id == job_id, table.n == n)
+    )
+    return content
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _require_few(work: Work, user_id: UUID) -> None:
+    table = Job.table.c
+    unfinished = [str(status) for status in JobStatus if status not in FINAL]
+    rows = await work.read(sa.select(sa.func.count()).where(table.user_id == user_id, table.status.in_(unfinished)))
+    if rows[0][0] >= MOST_AT_ONCE:
+        raise Refused(
+            RefusalCode.RATE_LIMITED,
+            Text(
+                "{most} opérations sont déjà en cours : attendez que l’une d’elles se termine.",
+                "{most} operations are under way already: wait until one of them is over.",
+            ),
+            most=MOST_AT_ONCE,
+        )
+
+
+async def _take_running(work: Work, job_id: UUID, run: int, message_id: UUID) -> Job:
+    """The job, when this run is still the one that counts; its message stays in this worker's hands."""
+    job = await work.take(Job.by(id=job_id))
+    if job.status is not JobStatus.RUNNING or job.runs != run:
+        raise Overtaken
+    await messages.keep_in_hand(work, Actor(work.tenant), message_id)
+    return job
+
+
+async def _break_off(work: Work, job: Job, reason: str, *, for_good: bool = False, counts: bool = True) -> None:
+    await _remove_chunks(work, job)
+    if for_good or (counts and job.runs >= MOST_RUNS):
+        work.move(job, "fail", ended_at=work.now, given={})
+        work.note("fail", job, reason=reason)
+    else:
+        work.move(job, "break_off", done=0, total=None)
+        work.note("break_off", job, reason=reason)
+
+
+async def _remove_chunks(work: Work, job: Job) -> None:
+    table = JobChunk.table.c
+    for (n,) in await work.read(sa.select(table.n).where(table.job_id == job.id)):
+        work.remove(JobChunk(tenant=work.tenant, job_id=job.id, n=n, content=b""))

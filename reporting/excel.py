@@ -1,0 +1,194 @@
+"""Lists as files: a workbook for people, or text for programs. Rows are written as they come, so that a file may be
+much larger than the memory that writes it. Numbers are numbers and dates are dates (G5); what people typed is text and
+stays text, whatever it begins with."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import xlsxwriter
+from xlsxwriter.utility import xl_range
+from xlsxwriter.worksheet import Worksheet
+
+from domain import money
+from domain.calendar import PARIS
+from domain.texts import Locale, Text
+
+Cell = str | int | datetime | date | None
+"""What a cell holds: text, an amount in cents, an instant, a day, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `width` is in characters; a totalled one ends with the sum of its amounts."""
+
+    heading: Text
+    width: int
+    is_totalled: bool = False
+
+
+class ListFile(Protocol):
+    """A file under way."""
+
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Add rows, each with a cell for every column."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+
+class Workbook:
+    """An Excel workbook: headings that stay in sight and filter, and a last row of totals that follows the filter.
+    Instants are shown in Europe/Paris. Rows that one sheet cannot hold go on to another."""
+
+    def __init__(
+        self,
+        path: Path,
+        title: Text,
+        columns: Sequence[Column],
+        locale: Locale,
+        *,
+        made_at: datetime,
+        rows_per_sheet: int = 1_000_000,
+    ) -> None:
+        self._title = title.in_locale(locale)
+        self._columns = columns
+        self._locale = locale
+        self._rows_per_sheet = rows_per_sheet
+        self._book = xlsxwriter.Workbook(path, {"constant_memory": True, "tmpdir": str(path.parent)})
+        self._book.set_properties({"title": self._title, "created": made_at.astimezone(UTC).replace(tzinfo=None)})
+        self._heading = self._book.add_format(
+            {"bold": True, "text_wrap": True, "valign": "vcenter", "bg_color": "#E8ECF1", "bottom": 1}
+        )
+        self._text = self._book.add_format({"num_format": _AS_TEXT})
+        self._money = self._book.add_format({"num_format": _MONEY})
+        self._instant = self._book.add_format({"num_format": _INSTANT, "align": "left"})
+        self._day = self._book.add_format({"num_format": _DAY, "align": "left"})
+        self._total = self._book.add_format({"bold": True, "top": 1})
+        self._total_amount = self._book.add_format({"bold": True, "top": 1, "num_format": _MONEY})
+        self._sheet: Any = None
+        self._row = 0
+        self._sums: list[int] = []
+        self._begin_sheet()
+
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Add rows, each with a cell for every column."""
+        for cells in rows:
+            if self._row == self._rows_per_sheet:
+                self._end_sheet()
+                self._begin_sheet()
+            self._row += 1
+            for n, cell in enumerate(cells):
+                self._write_cell(n, cell)
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._end_sheet()
+        self._book.close()
+
+    def _begin_sheet(self) -> None:
+        number = len(self._book.worksheets()) + 1
+        name = self._title if number == 1 else f"{self._title} ({number})"
+        sheet = self._book.add_worksheet(name, worksheet_class=_PlainSheet)
+        sheet.freeze_panes(1, 0)
+        sheet.repeat_rows(0)
+        sheet.repeat_columns(0, 1)
+        sheet.set_landscape()
+        sheet.set_paper(_A4)
+        sheet.fit_to_pages(2, 0)
+        sheet.set_footer("&C&P / &N")
+        # A reference of digits is text on purpose, and needs no warning in its corner.
+        sheet.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})
+        for n, column in enumerate(self._columns):
+            sheet.set_column(n, n, column.width)
+        sheet.set_row(0, _HEADING_POINTS)
+        for n, column in enumerate(self._columns):
+            sheet.write_string(0, n, column.heading.in_locale(self._locale), self._heading)
+        self._sheet, self._row, self._sums = sheet, 0, [0] * len(self._columns)
+
+    def _end_sheet(self) -> None:
+        last = len(self._columns) - 1
+        self._sheet.autofilter(0, 0, self._row, last)
+        if not self._row:
+            return
+        for n, column in enumerate(self._columns):
+            if column.is_totalled:
+                formula = f"=SUBTOTAL(109,{xl_range(1, n, self._row, n)})"
+                self._sheet.write_formula(self._row + 1, n, formula, self._total_amount, self._sums[n] / 100)
+            else:
+                text = _TOTAL.in_locale(self._locale) if n == 0 else ""
+                self._sheet.write(self._row + 1, n, text, self._total)
+
+    def _write_cell(self, n: int, cell: Cell) -> None:
+        # A datetime is a date too, so that the order matters.
+        if cell is None:
+            return
+        if isinstance(cell, str):
+            self._sheet.write_string(self._row, n, cell, self._text)
+        elif isinstance(cell, int):
+            self._sums[n] += cell
+            self._sheet.write_number(self._row, n, cell / 100, self._money)
+        elif isinstance(cell, datetime):
+            self._sheet.write_datetime(self._row, n, _on_the_wall(cell), self._instant)
+        else:
+            self._sheet.write_datetime(self._row, n, cell, self._day)
+
+
+class _PlainSheet(Worksheet):  # type: ignore[misc]
+    """A sheet whose text is never markup."""
+
+    def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, object]] = ()) -> None:
+        """The library takes text between `<r>` and `</r>` for its own markup and writes it as it stands, formulas
+        included. No text of ours is markup."""
+        self._xml_inline_string(string, True, attributes)
+
+
+class SemicolonText:
+    """Text with semicolons between its columns, in UTF-8 with the mark by which Excel knows it. Amounts and dates are
+    written as this language's Excel reads them; text that a spreadsheet would take for a formula begins with an
+    apostrophe."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], locale: Locale) -> None:
+        self._point = "," if locale is Locale.FR else "."
+        self._file = path.open("w", encoding="utf-8-sig", newline="")
+        self._lines = csv.writer(self._file, delimiter=";", lineterminator="\r\n")
+        self._lines.writerow([column.heading.in_locale(locale) for column in columns])
+
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Add rows, each with a cell for every column."""
+        self._lines.writerows([self._written(cell) for cell in cells] for cells in rows)
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.close()
+
+    def _written(self, cell: Cell) -> str:
+        if cell is None:
+            return ""
+        if isinstance(cell, str):
+            return f"'{cell}" if cell.lstrip()[:1] in _BEGINS_A_FORMULA or cell[:1] in _BEGINS_A_FORMULA else cell
+        if isinstance(cell, int):
+            return money.decimal(cell).replace(".", self._point)
+        if isinstance(cell, datetime):
+            return f"{_on_the_wall(cell):%d/%m/%Y %H:%M}"
+        return f"{cell:%d/%m/%Y}"
+
+
+_MONEY: Final = "#,##0.00 €"
+_INSTANT: Final = "dd/mm/yyyy hh:mm"
+_DAY: Final = "dd/mm/yyyy"
+_A4: Final = 9
+_AS_TEXT: Final = 49
+"""Excel's own number for the format "@"."""
+
+_HEADING_POINTS: Final = 32
+_TOTAL: Final = Text("Total", "Total")
+_BEGINS_A_FORMULA: Final = tuple("=+-@＝＋－＠\t\r\n")
+
+
+def _on_the_wall(at: datetime) -> datetime:
+    """What the clocks in Paris showed: a spreadsheet knows no zones."""
+    return at.astimezone(PARIS).replace(tzinfo=None)

@@ -1,0 +1,1 @@
+"""House rules as tests: what holds for the whole project, whatever it does."""

@@ -1,0 +1,475 @@
+"""What must never be is refused by the database itself, whoever asks: real statements, as the application's role and as
+those who may do more, each with the name of the constraint that says no."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from domain import jobs, messages, payments, push, sign_in
+from domain.access import Actor, Right, Role
+from domain.codes import digest, new_id, new_token
+from domain.db import APP, OWNER, PROTECTION, READER, Database, connect_as, metadata
+from domain.errors import Refused
+from domain.ledger import AccountKind, account_of
+from domain.lifecycle import LIFECYCLES
+from domain.payments import PaymentRequest
+from domain.texts import Locale
+from domain.work import Key, perform
+from escarcelle.database import DATABASE
+from reporting import audit
+from tests.world import Servers, World
+
+pytestmark = pytest.mark.anyio
+
+WALLED: Final = sorted(table for table, protection in PROTECTION.items() if protection.walled)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Two issuers to whom the same has happened. `names` fill the statements below; `theirs` are the other's."""
+
+    servers: Servers = field(repr=False)
+    names: dict[str, Any] = field(repr=False)
+    theirs: dict[str, Any] = field(repr=False)
+    worlds: tuple[int, int]
+
+    @asynccontextmanager
+    async def as_role(self, role: str) -> AsyncIterator[asyncpg.Connection]:
+        """A connection in a transaction behind the first issuer's wall; nothing stays of it."""
+        url = self.servers.postgres.url(DATABASE)
+        connection = await asyncpg.connect(url) if role == SUPERUSER else await connect_as(self.servers.settings, role)
+        try:
+            await connection.transaction().start()
+            await connection.execute(f"SET LOCAL app.tenant = '{self.worlds[0]}'")
+            yield connection
+        finally:
+            # With the connection goes what was not committed.
+            await connection.close()
+
+
+SUPERUSER: Final = "postgres"
+
+
+@pytest.fixture(scope="module")
+def cast(servers: Servers) -> Cast:
+    """Once for all tests: what is refused leaves no trace, as the last of them confirms."""
+    return asyncio.run(_play(servers))
+
+
+async def _play(servers: Servers) -> Cast:
+    database = Database(servers.settings)
+    await database.open()
+    try:
+        (own, names), (other, theirs) = [await _history(await World.make(servers, database)) for _ in range(2)]
+        return Cast(servers, names, theirs, (own.tenant, other.tenant))
+    finally:
+        await database.close()
+
+
+async def _history(world: World) -> tuple[World, dict[str, Any]]:
+    """Something in every table: what has no row here is not tried below."""
+    merchant = await world.merchant("708900", "Canoë Kayak Club Orléans", {"P001": "Saint-Jean-le-Blanc"})
+    ines = await world.holder("ines", "Durand", "200,00", "ines@example.com")
+    manager = await world.user("708900", Role.MERCHANT_MANAGER, merchant="708900")
+    await world.user("p001", Role.MERCHANT_STAFF, merchant="708900", grants={"P001": frozenset({Right.COLLECT})})
+    payer = await world.user("ines", Role.HOLDER, holder="ines")
+    await _signing_in(world, payer)
+    requests = []
+    for basket in ("reserved", "settled"):
+        request = await perform(
+            world.database,
+            manager,
+            payments.create,
+            key=Key.of(manager, basket, "create", basket),
+            message_id=new_id(),
+            point_of_sale_id=world.places["P001"].id,
+            amount="40,00",
+            basket_number=basket,
+            customer_identifier="ines",
+            validation_days=3,
+            notify_email="accueil@example.com",
+            remember_email=True,
+        )
+        assert isinstance(request, PaymentRequest)
+        requests.append(await perform(world.database, payer, payments.pay, request.token))
+    reserved, settled = requests
+    assert isinstance(reserved, PaymentRequest) and isinstance(settled, PaymentRequest)
+    await perform(world.database, manager, payments.validate, settled.id, "30,00")
+    await _export(world, manager)
+    ((told,),) = await world.as_owner(
+        "SELECT id FROM outbox WHERE tenant = $1 AND topic = 'mail' LIMIT 1", world.tenant
+    )
+    await perform(world.database, world.system, messages.fail, told, "no such mailbox", for_good=True)
+    ((issuer,),) = await world.as_owner("SELECT id FROM issuers WHERE tenant = $1", world.tenant)
+    ((credit,),) = await world.as_owner(
+        "SELECT id FROM transfers WHERE tenant = $1 AND kind = 'TRANSFER'", world.tenant
+    )
+    return world, {
+        "tenant": world.tenant,
+        "holder": ines.id,
+        "user": manager.user_id,
+        "place": world.places["P001"].id,
+        "wallet": account_of(ines.id, AccountKind.WALLET),
+        "merchant": account_of(merchant.id, AccountKind.MERCHANT),
+        "held": account_of(merchant.id, AccountKind.HELD),
+        "funding": account_of(issuer, AccountKind.FUNDING),
+        "credit": credit,
+        "reserved": reserved.reservation_id,
+        "settled": settled.reservation_id,
+        "request": reserved.id,
+    }
+
+
+async def _signing_in(world: World, payer: Actor) -> None:
+    """A right password on a new device, a wrong one on another, a mailed link, and a device that shows pushes."""
+    for right in (True, False):
+        with suppress(Refused):
+            await perform(
+                world.database,
+                payer,
+                sign_in.try_sign_in,
+                login_key="ines",
+                device_id=sign_in.UNKNOWN_DEVICES,
+                right=right,
+                token_digest=digest(new_token(world.tenant)),
+                device_digest=digest(new_token(world.tenant)),
+                lasts=timedelta(hours=1),
+                description=None,
+            )
+    assert payer.user_id is not None
+    await perform(world.database, world.system, sign_in.send_reset, payer.user_id, sign_in.ResetReason.ASKED)
+    a_point, sixteen_bytes = push.public_key(world.servers.settings), "AAAAAAAAAAAAAAAAAAAAAA"
+    await perform(world.database, payer, push.subscribe, "https://push.example.com/1", a_point, sixteen_bytes)
+
+
+async def _export(world: World, manager: Actor) -> None:
+    """A list in a file, as a worker keeps it."""
+    options: dict[str, Any] = {"kind": jobs.JobKind.EXPORT_PAYMENT_REQUESTS, "format": jobs.ExportFormat.CSV}
+    job = await perform(world.database, manager, jobs.create_export, locale=Locale.FR, **options)
+    assert isinstance(job, jobs.Job)
+    run = (job.id, 1, new_id())
+    await perform(world.database, world.system, jobs.start, job.id)
+    await perform(world.database, world.system, jobs.keep_chunk, *run, 0, b"a;b")
+    await perform(world.database, world.system, jobs.finish, *run, 1, "operations", 3)
+
+
+# ── the ledger and the flows, as the application ──────────────────────────────────────────────────────────────────────
+
+
+def transfer(kind: str = "TRANSFER", *, settles: str = "", id_: str = "new", xact: str = "", **amounts: int) -> str:
+    """A transfer with its postings, in cents, by account: one statement, as `work` writes it."""
+    values = {
+        "tenant": "{tenant}",
+        "id": f"'{{{id_}}}'",
+        "kind": f"'{kind}'",
+        "settles": f"'{{{settles}}}'" if settles else "NULL",
+        "subject_kind": "'hold'",
+        "subject_id": "'{holder}'",
+        "reason": "'a test'",
+        "at": "clock_timestamp()",
+    }
+    values |= {"xact": xact} if xact else {}
+    made = f"INSERT INTO transfers ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+    return f"WITH made AS ({made}) {postings(id_, **amounts)}" if amounts else made
+
+
+def postings(of: str, **amounts: int) -> str:
+    """Postings of a transfer."""
+    rows = (f"({{tenant}}, '{{{of}}}', '{{{account}}}', 'EUR', {amount})" for account, amount in amounts.items())
+    return f"INSERT INTO postings (tenant, transfer_id, account_id, unit, amount) VALUES {', '.join(rows)}"
+
+
+def request(**values: str) -> str:
+    """The reserved request, with these values."""
+    return f"UPDATE payment_requests SET {', '.join(f'{k} = {v}' for k, v in values.items())} WHERE id = '{{request}}'"
+
+
+USED_KEY: Final = (
+    "INSERT INTO idempotency_keys (tenant, scope_id, key, input_hash, result_kind, result_id)"
+    " SELECT tenant, scope_id, key, input_hash, result_kind, result_id FROM idempotency_keys WHERE key = 'reserved'"
+)
+ACCOUNT_TWICE: Final = (
+    "INSERT INTO accounts (tenant, id, kind, owner_id, unit, opened_at)"
+    " SELECT tenant, '{new}', kind, owner_id, unit, opened_at FROM accounts WHERE id = '{wallet}'"
+)
+
+
+REFUSALS: Final = {
+    "postings that do not sum to zero": ("sum_to_zero", transfer(wallet=1, merchant=-2)),
+    "one posting alone": ("sum_to_zero", transfer(wallet=1)),
+    "a transfer without postings": ("sum_to_zero", transfer()),
+    "one right transfer does not excuse a wrong one": (
+        "sum_to_zero",
+        transfer(held=-1, merchant=1),
+        transfer(id_="other", held=1),
+    ),
+    "two wrong transfers do not make a right one": (
+        "sum_to_zero",
+        transfer(held=-1),
+        transfer(id_="other", held=1),
+    ),
+    "a posting added once the sum was checked": (
+        "seal",
+        transfer(wallet=1, merchant=-1),
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "SET CONSTRAINTS ALL DEFERRED",
+        postings("new", held=1),
+    ),
+    "a posting of nothing": ("postings_amount_check", transfer(wallet=0)),
+    "a posting in a unit that there is not": ("postings_unit_check", transfer(wallet=1).replace("EUR", "FRF")),
+    "an account twice in a transfer": ("postings_pkey", transfer(wallet=1, merchant=-1), postings("new", wallet=1)),
+    "a posting in another issuer's account": ("postings_account_fkey", transfer(wallet=1, their_merchant=-1)),
+    "postings added to an old transfer": ("seal", postings("credit", held=1, merchant=-1)),
+    "a transfer that says it is of a later transaction": (
+        "seal",
+        transfer(xact="(pg_current_xact_id()::text::bigint + 1)::text::xid8", held=-1, merchant=1),
+    ),
+    "a second settlement": ("transfers_tenant_settles_key", transfer("VOID", settles="settled", held=-1, wallet=1)),
+    "a settlement that leaves a rest on the held account": (
+        "settlement",
+        transfer("POST", settles="reserved", held=-30_00, merchant=30_00),
+    ),
+    "a settlement of more than was reserved": (
+        "settlement",
+        transfer("POST", settles="reserved", held=-41_00, merchant=41_00),
+    ),
+    "a settlement beside the held account": (
+        "settlement",
+        transfer("POST", settles="reserved", wallet=-40_00, merchant=40_00),
+    ),
+    "a settlement of what is no reservation": ("settlement", transfer("VOID", settles="credit", held=-1, merchant=1)),
+    "a settlement of another issuer's reservation": (
+        "transfers_tenant_settles_fkey",
+        transfer("VOID", settles="their_reserved"),
+    ),
+    "a settlement of nothing": ("transfers_settles_check", transfer("POST", held=-1, merchant=1)),
+    "a mere transfer that settles": ("transfers_settles_check", transfer(settles="reserved", held=-1, merchant=1)),
+    "a kind of transfer that there is not": ("transfers_kind_check", transfer("GIFT", held=-1, merchant=1)),
+    "a balance below its floor": (
+        "balances_floor_check",
+        "UPDATE balances SET amount = floor - 1 WHERE account_id = '{wallet}'",
+    ),
+    "an account twice": ("accounts_tenant_owner_id_kind_unit_key", ACCOUNT_TWICE),
+    "an idempotency key twice": ("idempotency_keys_pkey", USED_KEY),
+    "a basket number twice": ("payment_requests_basket_key", request(basket_number="'settled'")),
+    "paid more than was asked": ("payment_requests_amount_paid_check", request(amount_paid="amount_requested + 1")),
+    "validated more than was paid": (
+        "payment_requests_amount_validated_check",
+        request(amount_validated="amount_paid + 1"),
+    ),
+    "to validate without a payment": ("payment_requests_paid_check", request(amount_paid="NULL")),
+}
+"""What is tried → the constraint that says no, and the statements, of which one or the commit after them is refused."""
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+async def test_the_database_refuses(cast: Cast, what: str) -> None:
+    constraint, *statements = REFUSALS[what]
+    async with cast.as_role(APP) as connection:
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:
+            await connection.execute("; ".join([*_filled(cast, *statements), "COMMIT"]))
+    assert _constraint(refused.value) == constraint
+
+
+async def test_what_is_right_is_not_refused(cast: Cast) -> None:
+    """The same statements, put right: it is their fault alone that the others are refused."""
+    right = (
+        transfer(wallet=1, merchant=-1),
+        transfer("RESERVE", id_="other", wallet=-1, held=1),
+        transfer("POST", settles="reserved", id_="third", held=-40_00, merchant=30_00, wallet=10_00),
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "UPDATE balances SET amount = floor WHERE account_id = '{wallet}'",
+        request(basket_number="'another'", amount_validated="amount_paid"),
+    )
+    async with cast.as_role(APP) as connection:
+        for statement in _filled(cast, *right):
+            await connection.execute(statement)
+
+
+async def test_only_a_rehearsal_may_move_its_clock(cast: Cast) -> None:
+    async with cast.as_role(OWNER) as connection:
+        with pytest.raises(asyncpg.CheckViolationError) as refused:
+            await connection.execute("UPDATE issuers SET sandbox = false, frozen_at = clock_timestamp()")
+    assert _constraint(refused.value) == "issuers_clock_check"
+
+
+# ── append only ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_CHANGES: Final = {
+    "update": "UPDATE {} SET tenant = tenant",
+    "delete": "DELETE FROM {}",
+    "truncate": "TRUNCATE {} CASCADE",
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("table", sorted(table for table, p in PROTECTION.items() if p.append_only))
+async def test_what_is_written_in_ledger_and_journal_is_never_touched(cast: Cast, table: str, change: str) -> None:
+    statement = _CHANGES[change].format(table)
+    async with cast.as_role(APP) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    for role in (OWNER, SUPERUSER):
+        async with cast.as_role(role) as connection:
+            with pytest.raises(asyncpg.CheckViolationError) as refused:
+                await connection.execute(statement)
+        assert _constraint(refused.value) == "append_only"
+
+
+# ── lifecycles ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("machine", sorted(LIFECYCLES))
+async def test_a_status_moves_as_its_lifecycle_says_and_in_no_other_way(cast: Cast, machine: str) -> None:
+    """Every status is tried from every other."""
+    moves = LIFECYCLES[machine].moves
+    statuses = sorted({str(was) for _, was in moves} | {str(becomes) for becomes in moves.values()})
+    allowed = set()
+    async with cast.as_role(SUPERUSER) as connection:
+        row = cast.names["request"] if machine == "payment_requests" else await _any_row(connection, machine)
+        for was in statuses:
+            for becomes in statuses:
+                if was != becomes and await _moves(connection, machine, row, was, becomes):
+                    allowed.add((machine, was, becomes))
+    assert allowed == {move for move in LIFECYCLES[machine].transitions if move[1] != move[2]}
+
+
+async def _any_row(connection: asyncpg.Connection, table: str) -> UUID:
+    row: UUID = await connection.fetchval(
+        f"SELECT id FROM {table} WHERE tenant = current_setting('app.tenant')::integer LIMIT 1"
+    )
+    return row
+
+
+async def _moves(connection: asyncpg.Connection, table: str, row: UUID, was: str, becomes: str) -> bool:
+    change = f"UPDATE {table} SET status = $2 WHERE id = $1"
+    savepoint = connection.transaction()
+    await savepoint.start()
+    try:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        assert await connection.execute(change, row, was) == "UPDATE 1"
+        await connection.execute(f"SET LOCAL session_replication_role = origin; SET LOCAL ROLE {APP}")
+        try:
+            return bool(await connection.execute(change, row, becomes) == "UPDATE 1")
+        except asyncpg.CheckViolationError as refused:
+            if _constraint(refused) != "lifecycle":
+                raise
+            return False
+    finally:
+        await savepoint.rollback()
+
+
+# ── the tenant wall ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_something_has_happened_in_every_table_at_both_issuers(cast: Cast) -> None:
+    """A table without rows would hide nothing: let the history above write something into it."""
+    for tenant in cast.worlds:
+        async with cast.as_role(SUPERUSER) as connection:
+            filled = {
+                table: await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE tenant = $1)", tenant)
+                for table in WALLED
+            }
+        assert [table for table, is_filled in filled.items() if not is_filled] == []
+
+
+@pytest.mark.parametrize("table", WALLED)
+async def test_rows_of_another_tenant_are_not_there(cast: Cast, table: str) -> None:
+    own, other = cast.worlds
+    async with cast.as_role(APP) as connection:
+        assert await _tenants(connection, table) == {own}
+        for change in (f"UPDATE {table} SET tenant = tenant", f"DELETE FROM {table}"):
+            if change.split()[0] in PROTECTION[table].app:
+                assert int((await connection.execute(f"{change} WHERE tenant = $1", other)).split()[-1]) == 0
+            else:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    async with connection.transaction():
+                        await connection.execute(f"{change} WHERE tenant = $1", other)
+
+
+@pytest.mark.parametrize("table", WALLED)
+async def test_no_row_is_put_behind_another_wall(cast: Cast, table: str) -> None:
+    columns = ", ".join(column.name for column in metadata.tables[table].c if column.identity is None)
+    copied = columns.replace("tenant", str(cast.worlds[1]), 1)
+    attempts = {
+        "INSERT": f"INSERT INTO {table} ({columns}) SELECT {copied} FROM {table}",
+        "UPDATE": f"UPDATE {table} SET tenant = {cast.worlds[1]}",
+    }
+    for privilege, statement in attempts.items():
+        async with cast.as_role(APP) as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError) as refused:
+                await connection.execute(statement)
+        wall = f'new row violates row-level security policy for table "{table}"'
+        assert (wall in str(refused.value)) == (privilege in PROTECTION[table].app)
+
+
+@pytest.mark.parametrize("setting", ["never set", "set and reset", "empty"])
+async def test_without_a_tenant_nothing_is_there_and_nothing_fails(cast: Cast, setting: str) -> None:
+    """A bare cast of the setting would raise: unset it is null, after a transaction that set it an empty string."""
+    connection = await connect_as(cast.servers.settings, APP)
+    try:
+        if setting == "set and reset":
+            async with connection.transaction():
+                await connection.execute("SELECT set_config('app.tenant', $1, true)", str(cast.worlds[0]))
+                assert await _tenants(connection, "holders") == {cast.worlds[0]}
+        if setting == "empty":
+            await connection.execute("SET app.tenant = ''")
+        assert {table: await _tenants(connection, table) for table in WALLED} == {table: set() for table in WALLED}
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await connection.execute("INSERT INTO inbox (tenant, message_id) VALUES ($1, $2)", cast.worlds[0], uuid4())
+    finally:
+        await connection.close()
+
+
+def _references() -> Iterator[tuple[str, str, str]]:
+    """(constraint, column, table referred to) of every foreign key that the application may change."""
+    for table in metadata.tables.values():
+        for key in table.foreign_key_constraints:
+            columns = [column for column in key.column_keys if column != "tenant"]
+            if len(columns) == 1 and "UPDATE" in PROTECTION[table.name].app:
+                yield str(key.name), columns[0], key.referred_table.name
+
+
+@pytest.mark.parametrize(("constraint", "column", "referred"), list(_references()))
+async def test_no_reference_crosses_the_wall(cast: Cast, constraint: str, column: str, referred: str) -> None:
+    table = next(t.name for t in metadata.tables.values() if constraint in {k.name for k in t.foreign_key_constraints})
+    async with cast.as_role(SUPERUSER) as connection:
+        theirs = await connection.fetchval(f"SELECT id FROM {referred} WHERE tenant = $1 LIMIT 1", cast.worlds[1])
+    async with cast.as_role(APP) as connection:
+        with pytest.raises(asyncpg.ForeignKeyViolationError) as refused:
+            await connection.execute(
+                f"UPDATE {table} SET {column} = $1 WHERE ctid = (SELECT min(ctid) FROM {table})", theirs
+            )
+    assert _constraint(refused.value) == constraint
+
+
+async def _tenants(connection: asyncpg.Connection, table: str) -> set[int]:
+    return {row["tenant"] for row in await connection.fetch(f"SELECT DISTINCT tenant FROM {table}")}
+
+
+# ── in the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_was_refused_has_left_no_trace(cast: Cast) -> None:
+    async with cast.as_role(READER) as connection:
+        assert [str(d) for tenant in cast.worlds for d in await audit.differences(connection, tenant)] == []
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _filled(cast: Cast, *statements: str) -> list[str]:
+    theirs = {f"their_{name}": value for name, value in cast.theirs.items()}
+    new = {name: uuid4() for name in ("new", "other", "third")}
+    return [statement.format(**cast.names, **theirs, **new) for statement in statements]
+
+
+def _constraint(refused: asyncpg.PostgresError) -> str:
+    return str(getattr(refused, "constraint_name", ""))
