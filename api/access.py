@@ -29,7 +29,8 @@ from api.shapes import (
 from domain import access, parties, push, sign_in, users
 from domain.access import Actor
 from domain.codes import read_signed_token
-from domain.texts import Text
+from domain.errors import Refused
+from domain.texts import Locale, Text
 
 RoleEnum = described(access.Role)
 RightEnum = described(access.Right)
@@ -159,6 +160,13 @@ SignInResult = result("SignInResult", Session)
 UserResult = result("UserResult", User)
 
 
+@finds(sign_in.Session)
+async def _find_device(context: Context, session_id: UUID) -> sign_in.Session | None:
+    async with context.reading() as connection:
+        sessions = await sign_in.open_sessions(connection, context.someone)
+    return next((session for session in sessions if session.id == session_id), None)
+
+
 @finds(access.User)
 async def _find_user(context: Context, user_id: UUID) -> access.User | None:
     async with context.reading() as connection:
@@ -255,6 +263,7 @@ class CreateUserInput:
         default=None, description="For a merchant's user; a signatory's own merchant when absent."
     )
     holder_id: strawberry.ID | None = strawberry.field(default=None, description="For a HOLDER: which one.")
+    locale: Locale | None = strawberry.field(default=None, description="The language of its mails; French when absent.")
 
 
 @strawberry.input(description="What changes of a user; what is absent stays.")
@@ -266,6 +275,7 @@ class UpdateUserInput:
     email: str | None = strawberry.field(default=None, description="E-mail address.")
     role: RoleEnum | None = strawberry.field(default=None, description="What the user is.")  # type: ignore[valid-type]
     grants: list[GrantInput] | None = strawberry.field(default=None, description="All of them: they replace the old.")
+    locale: Locale | None = strawberry.field(default=None, description="The language of its mails.")
 
 
 @strawberry.input(description="One user.")
@@ -374,6 +384,7 @@ class AccessMutations:
             merchant_id=id_of(info.context, input.merchant_id, parties.Merchant.prefix) if input.merchant_id else None,
             holder_id=id_of(info.context, input.holder_id, parties.Holder.prefix) if input.holder_id else None,
             grants=_grants(info.context, input.grants),
+            locale=input.locale,
         )
 
     @mutation(UserResult, "Change a user; whoever gets other rights is signed out (P4).")
@@ -385,6 +396,7 @@ class AccessMutations:
             email=input.email,
             role=input.role,
             grants=_grants(info.context, input.grants),
+            locale=input.locale,
         )
 
     @mutation(UserResult, "The user may not sign in any more, and is signed out everywhere.")
@@ -423,6 +435,12 @@ async def _signed_in(context: Context, token: str, device_token: str | None) -> 
 def _grants(context: Context, given: list[GrantInput] | None) -> dict[UUID, frozenset[access.Right]] | None:
     if given is None:
         return None
-    return {
-        id_of(context, grant.point_of_sale_id, parties.PointOfSale.prefix): frozenset(grant.rights) for grant in given
-    }
+    read: dict[UUID, frozenset[access.Right]] = {}
+    for grant in given:
+        place = id_of(context, grant.point_of_sale_id, parties.PointOfSale.prefix)
+        if place in read:
+            raise Refused.invalid(
+                "input.grants", "Un point d’accueil figure deux fois.", "A point of sale appears twice."
+            )
+        read[place] = frozenset(grant.rights)
+    return read

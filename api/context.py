@@ -19,6 +19,7 @@ from api.transport import Rejected, asked_locale
 from domain import parties
 from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
 from domain.db import Database
+from domain.errors import Refused
 from domain.parties import Holder, Merchant, PointOfSale
 from domain.settings import Settings
 from domain.sign_in import actor_of_token
@@ -120,7 +121,9 @@ class Context:
         assert again is not None, "a deed with a key says how to read its answer again"
         async with self.reading() as connection:
             found = await again(connection, self.someone, result.id)
-        assert found is not None, "what a user's key led to, the user sees"
+        if found is None:
+            # What the key led to is no longer for this user: it may have lost the point of sale since.
+            raise Refused.not_found()
         return found
 
     # ── what many fields ask for, read once per request ───────────────────────────────────────────────────────────────

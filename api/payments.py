@@ -282,8 +282,9 @@ class PaymentOffer:
         description="What the caller may do now.",
         graphql_type=list[PaymentOfferAction],  # type: ignore[valid-type]
     )
-    def allowed_actions(self) -> list[payments.PaymentOfferAction]:
-        return payments.allowed_offer_actions(_offer(self).request)
+    def allowed_actions(self, info: Info) -> list[payments.PaymentOfferAction]:
+        actor = info.context.actor
+        return payments.allowed_offer_actions(_offer(self).request, actor.holder_id if actor else None)
 
 
 PaymentRequestResult = result("PaymentRequestResult", PaymentRequest)

@@ -148,9 +148,11 @@ class Money:
     def currency(self) -> CurrencyCode:
         return CurrencyCode.EUR
 
-    @strawberry.field(description="For people: “1 234,56 €”. In the caller's language when none is named.")
-    def formatted(self, info: Info, locale: Locale | None = None) -> str:
-        return money.formatted(cast(int, self), locale or info.context.locale)
+    @strawberry.field(
+        description="For people: “1 234,56 €”, or “+1 234,56 €” when signed (G2). In the caller's language by default."
+    )
+    def formatted(self, info: Info, locale: Locale | None = None, signed: bool = False) -> str:
+        return money.formatted(cast(int, self), locale or info.context.locale, signed=signed)
 
 
 def in_language(text: Text, info: Info, locale: Locale | None) -> str:
@@ -440,7 +442,7 @@ def _read_cursor(context: Context, cursor: str, order: Sequence[sa.ColumnElement
         if not isinstance(values, list) or len(values) != len(order):
             raise ValueError
         return [sa.literal(_of_type(text, column), column.type) for text, column in zip(values, order, strict=True)]
-    except (ValueError, TypeError, UnicodeDecodeError):
+    except (ValueError, TypeError, OverflowError):
         raise _bad(context, "Ce curseur ne vient pas de cette liste.", "This cursor is not from this list.") from None
 
 
@@ -452,7 +454,12 @@ def _of_type(text: object, column: sa.ColumnElement[Any]) -> Any:
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
             raise ValueError
-        return instant
+        return instant.astimezone(UTC)
+    if kind is int:
+        return int(text)
+    text.encode()  # a lone surrogate raises
+    if "\x00" in text:
+        raise ValueError
     return UUID(text) if kind is UUID else text
 
 

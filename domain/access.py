@@ -170,6 +170,7 @@ class User(
     login: str
     login_key: str
     name: str
+    sort_key: str
     email: str | None = None
     role: Role
     merchant_id: UUID | None = column(default=None, references="merchants")

@@ -46,7 +46,7 @@ def email(text: str | None, field: str) -> str | None:
     if kept is None:
         return None
     try:
-        return validate_email(kept, check_deliverability=False, test_environment=True).normalized
+        return validate_email(kept, check_deliverability=False, test_environment=True, allow_smtputf8=False).normalized
     except EmailNotValidError:
         raise Refused.invalid(
             field, "Cette adresse e-mail n’est pas valide.", "This e-mail address is not valid."

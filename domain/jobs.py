@@ -175,6 +175,11 @@ async def create_export(
     INVALID for days in the wrong order, RATE_LIMITED with too many unfinished jobs."""
     actor.require("createExport")
     assert actor.user_id is not None, "jobs are done for users"
+    for name, day in (("since", since), ("until", until)):
+        if day is not None and not 1900 <= day.year <= 9000:
+            raise Refused.invalid(
+                f"input.{name}", "Ce jour est hors du calendrier.", "This day is out of the calendar."
+            )
     if since is not None and until is not None and until < since:
         raise Refused.invalid(
             "input.until", "La fin vient avant le début de la période.", "The period ends before it begins."

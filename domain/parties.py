@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -316,7 +316,7 @@ def merchants(actor: Actor, search: str | None = None) -> sa.Select[tuple[object
     table = Merchant.table.c
     question = sa.select(*Merchant.selected()).where(actor.sees(table.id))
     if search:
-        question = question.where(_contains(table.sort_key, search) | _contains(sa.func.lower(table.code), search))
+        question = question.where(_contains(table.sort_key, search) | _contains_plain(table.code, search))
     return question
 
 
@@ -341,7 +341,7 @@ def points_of_sale(
     if merchant_id is not None:
         question = question.where(table.merchant_id == merchant_id)
     if search:
-        question = question.where(_contains(table.sort_key, search) | _contains(sa.func.lower(table.code), search))
+        question = question.where(_contains(table.sort_key, search) | _contains_plain(table.code, search))
     return question
 
 
@@ -358,8 +358,8 @@ def holders(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, 
     if search:
         question = question.where(
             _contains(table.sort_key, search)
-            | _contains(sa.func.lower(table.reference), search)
-            | _contains(sa.func.lower(table.email), search)
+            | _contains_plain(table.reference, search)
+            | _contains_plain(table.email, search)
         )
     return question
 
@@ -412,7 +412,11 @@ def _address(address: Address, field: str) -> dict[str, str]:
 
 
 def _contains(text: sa.ColumnElement[str], search: str) -> sa.ColumnElement[bool]:
-    return text.contains(sort_key(search), autoescape=True)
+    return text.contains(sort_key(search.strip()), autoescape=True)
+
+
+def _contains_plain(text: sa.ColumnElement[Any], search: str) -> sa.ColumnElement[bool]:
+    return sa.func.lower(text).contains(search.strip().lower(), autoescape=True)
 
 
 def _taken(field: str) -> Refused:

@@ -55,11 +55,13 @@ class ResetReason(StrEnum):
 
 
 class Password(Row, table="passwords", key=("user_id",), reader=False):
-    """A user's password, hashed (argon2id). A temporary one opens nothing but `changePassword`."""
+    """A user's password, hashed (argon2id). A temporary one opens nothing but `changePassword`. Links mailed before
+    `links_since` are dead: the password or the address has changed since."""
 
     user_id: UUID = column(references="users")
     hash: str
     temporary: bool = False
+    links_since: datetime
 
 
 class Session(
@@ -173,6 +175,7 @@ async def sign_in(
         login_key=login_key(login),
         device_id=device_id,
         right=right,
+        checked_hash=stored,
         token_digest=digest(token),
         device_digest=digest(new_device) if new_device else None,
         lasts=lasts,
@@ -243,12 +246,17 @@ async def try_sign_in(
     device_digest: bytes | None,
     lasts: timedelta,
     description: str | None,
+    checked_hash: str | None = None,
 ) -> Session:
     """One try, whose password has been checked: the guard decides (P2). A wrong one is counted though it is refused; a
     right one starts the count anew, opens a session, and makes the device a known one."""
     guard = await work.take(SignInGuard.maybe(login_key=login_key, device_id=device_id))
     if guard is not None and guard.locked_at is not None:
         raise Refused(RefusalCode.ACCOUNT_LOCKED, _LOCKED)
+    if right and checked_hash is not None:
+        # The password may have been changed since it was checked, and every session ended.
+        hashes = sa.select(Password.table.c.hash).where(Password.table.c.user_id == actor.user_id)
+        right = [row[0] for row in await work.read(hashes)] == [checked_hash]
     if not right or actor.user_id is None:
         failures = 1 + (guard.failures if guard else 0)
         locked_at = work.real_now if failures >= WRONG_PASSWORDS_BEFORE_LOCK else None
@@ -311,7 +319,7 @@ async def set_password(
     """A new password, no longer a temporary one; every session ends, and a new one begins."""
     assert actor.user_id is not None, "only users have passwords"
     password = await work.take(Password.by(user_id=actor.user_id))
-    work.change(password, hash=password_hash, temporary=False)
+    work.change(password, hash=password_hash, temporary=False, links_since=work.real_now)
     await end_sessions(work, actor.user_id)
     session = await open_session(work, actor, token_digest, lasts, description)
     return work.note("change_password", session)
@@ -347,15 +355,16 @@ async def use_reset(
     """The mailed link is opened: the password is new, the lock is gone, and the device is known (P2)."""
     reset = await work.take(PasswordReset.by(id=reset_id))
     user, password = await work.take(User.by(id=reset.user_id), Password.by(user_id=reset.user_id))
-    if reset.status is not ResetStatus.SENT or work.real_now >= reset.expires_at or not user.active:
+    is_over = work.real_now >= reset.expires_at or reset.created_at < password.links_since
+    if reset.status is not ResetStatus.SENT or is_over or not user.active:
         raise Refused(
             RefusalCode.TOO_LATE, Text("Ce lien a expiré ou a déjà servi.", "This link has expired or has been used.")
         )
     work.move(reset, "use", used_at=work.real_now)
-    work.change(password, hash=password_hash, temporary=False)
-    guard = await work.take(SignInGuard.maybe(login_key=user.login_key, device_id=UNKNOWN_DEVICES))
-    if guard is not None:
-        work.remove(guard)
+    work.change(password, hash=password_hash, temporary=False, links_since=work.real_now)
+    guards = await work.read(sa.select(*SignInGuard.selected()).where(SignInGuard.table.c.login_key == user.login_key))
+    for row in guards:
+        work.remove(SignInGuard.from_row(row))
     _know_device(work, user.id, device_digest)
     await end_sessions(work, user.id)
     return work.note("use", reset)
@@ -499,13 +508,14 @@ async def _credentials(
 
 
 async def _is_right(stored: str, password: str) -> bool:
+    """Whether the password has that hash; it takes the same time where there is no password yet."""
     async with _HASHING:
         return await asyncio.to_thread(_verify, stored, password)
 
 
 def _verify(stored: str, password: str) -> bool:
     try:
-        return _HASHER.verify(stored, password)
+        return _HASHER.verify(stored if stored.startswith("$argon2") else _NOBODY, password)
     except (VerificationError, InvalidHashError):
         return False
 

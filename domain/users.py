@@ -13,7 +13,7 @@ from domain.codes import new_id
 from domain.errors import RefusalCode, Refused
 from domain.parties import Holder, Merchant, PointOfSale
 from domain.sign_in import Password, ResetReason, end_sessions, mail_link
-from domain.texts import Text, sort_key
+from domain.texts import Locale, Text, sort_key
 from domain.work import Work
 
 
@@ -45,6 +45,7 @@ async def create(
     grants: Mapping[UUID, frozenset[Right]] | None = None,
     password_hash: str | None = None,
     temporary: bool = False,
+    locale: Locale | None = None,
 ) -> User:
     """A new user. Without a password it is invited by mail to set one.
 
@@ -53,8 +54,11 @@ async def create(
     actor.require("createUser")
     _may_give(actor, role)
     login = fields.line(login, "input.login", longest=60)
+    name = fields.line(name, "input.name")
     address = fields.email(email, "input.email")
     if actor.role is Role.MERCHANT_MANAGER:
+        if merchant_id not in (None, actor.merchant_id):
+            raise Refused.not_found()
         merchant_id = actor.merchant_id
     if await work.take(User.maybe(login_key=login_key(login))):
         raise Refused(
@@ -75,15 +79,25 @@ async def create(
             id=new_id(),
             login=login,
             login_key=login_key(login),
-            name=fields.line(name, "input.name"),
+            name=name,
+            sort_key=sort_key(name),
             email=address,
             role=role,
             merchant_id=merchant_id,
             holder_id=holder_id,
+            locale=str(locale) if locale else None,
             created_at=work.now,
         )
     )
-    work.add(Password(tenant=work.tenant, user_id=user.id, hash=password_hash or _UNUSABLE, temporary=temporary))
+    work.add(
+        Password(
+            tenant=work.tenant,
+            user_id=user.id,
+            hash=password_hash or _UNUSABLE,
+            temporary=temporary,
+            links_since=work.real_now,
+        )
+    )
     await _give(work, user, grants or {})
     if password_hash is None:
         mail_link(work, user.id, ResetReason.INVITED)
@@ -99,6 +113,7 @@ async def update(
     email: str | None = None,
     role: Role | None = None,
     grants: Mapping[UUID, frozenset[Right]] | None = None,
+    locale: Locale | None = None,
 ) -> User:
     """Change what is given; grants replace the old ones. Whoever loses a right is signed out, so that no open socket
     keeps it. Raises Refused as `create` does."""
@@ -106,15 +121,26 @@ async def update(
     user = await _take_managed(work, actor, user_id)
     changes: dict[str, Any] = {}
     if name is not None:
-        changes["name"] = fields.line(name, "input.name")
+        kept = fields.line(name, "input.name")
+        changes |= {"name": kept, "sort_key": sort_key(kept)}
     if email is not None:
         changes["email"] = fields.required_email(email, "input.email")
     if role is not None and role is not user.role:
+        if user.id == actor.user_id:
+            raise Refused(
+                RefusalCode.FORBIDDEN,
+                Text("Vous ne pouvez pas changer votre propre rôle.", "You cannot change your own role."),
+            )
         _may_give(actor, role)
         await _check_belonging(work, role, user.merchant_id, user.holder_id)
         changes["role"] = role
+    if locale is not None and locale != user.locale:
+        changes["locale"] = str(locale)
     if changes:
         work.change(user, **changes)
+    if "email" in changes:
+        password = await work.take(Password.by(user_id=user.id))
+        work.change(password, links_since=work.real_now)
     if grants is not None:
         await _take_back(work, user)
         await _give(work, user, grants)
@@ -145,9 +171,11 @@ def users(actor: Actor, search: str | None = None) -> sa.Select[Any]:
     table = User.table.c
     question = sa.select(*User.selected()).where(actor.sees(table.merchant_id))
     if search:
-        words = sort_key(search)
-        searched = (sa.func.lower(table.login), sa.func.lower(table.name), sa.func.lower(table.email))
-        question = question.where(sa.or_(*(text.contains(words, autoescape=True) for text in searched)))
+        plain = (
+            text.contains(search.strip().lower(), autoescape=True)
+            for text in (table.login_key, sa.func.lower(table.email))
+        )
+        question = question.where(sa.or_(table.sort_key.contains(sort_key(search.strip()), autoescape=True), *plain))
     return question
 
 

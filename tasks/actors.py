@@ -130,30 +130,32 @@ class Tasks:
         database, actor = await self._database(), Actor(tenant=tenant)
         if not await perform(database, actor, messages.take_in_hand, message_id):
             return
-        job = await perform(database, actor, jobs.start, await exports.job_of(database, tenant, message_id))
-        if isinstance(job, Job):
-            failure, for_good = None, False
-            try:
-                await exports.export(database, job, message_id)
-            except asyncio.CancelledError:
+        job = None
+        try:
+            job = await perform(database, actor, jobs.start, await exports.job_of(database, tenant, message_id))
+            if not isinstance(job, Job) or await self._is_over(database, job, message_id):
+                await perform(database, actor, messages.finish, message_id, message_id=message_id)
+        except asyncio.CancelledError:
+            if isinstance(job, Job):
                 await perform(database, actor, jobs.break_off, job.id, job.runs, "the process stops", counts=False)
-                await perform(database, actor, messages.let_go, message_id)
-                raise
-            except Refused as refused:
-                failure, for_good = str(refused.code), True
-            except jobs.Overtaken:
-                raise
-            except Exception as error:
-                failure = _in_short(error)
-            if failure is not None:
-                log.warning("job_failed", tenant=tenant, job=str(job.id), run=job.runs, reason=failure)
-                broken_off = await perform(
-                    database, actor, jobs.break_off, job.id, job.runs, failure, for_good=for_good
-                )
-                if isinstance(broken_off, Job) and broken_off.status not in jobs.FINAL:
-                    await perform(database, actor, messages.fail, message_id, failure)
-                    return
-        await perform(database, actor, messages.finish, message_id, message_id=message_id)
+            await perform(database, actor, messages.let_go, message_id)
+            raise
+
+    async def _is_over(self, database: Database, job: Job, message_id: UUID) -> bool:
+        """Do the job; False when it must be begun anew later."""
+        try:
+            await exports.export(database, job, message_id)
+        except jobs.Overtaken:
+            raise
+        except Exception as error:
+            reason, for_good = (str(error.code), True) if isinstance(error, Refused) else (_in_short(error), False)
+            log.warning("job_failed", tenant=job.tenant, job=str(job.id), run=job.runs, reason=reason)
+            actor = Actor(tenant=job.tenant)
+            left = await perform(database, actor, jobs.break_off, job.id, job.runs, reason, for_good=for_good)
+            if isinstance(left, Job) and left.status not in jobs.FINAL:
+                await perform(database, actor, messages.fail, message_id, reason)
+                return False
+        return True
 
     async def _database(self) -> Database:
         """The database, opened by the first task that finds it there."""

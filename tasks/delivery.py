@@ -4,6 +4,7 @@ server. The same notice always has the same Message-ID."""
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from email.errors import MessageDefect
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as MAIL_POLICY
@@ -95,7 +96,10 @@ class Post:
         stem = f"{letter.template}.{letter.locale}"
         mail = EmailMessage(policy=MAIL_POLICY)
         mail["From"] = self._settings.mail_from
-        mail["To"] = Address(addr_spec=letter.to)
+        try:
+            mail["To"] = Address(addr_spec=letter.to)
+        except (ValueError, MessageDefect) as defect:
+            raise Rejected("no mail address") from defect
         mail["Subject"] = subject
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail["Message-ID"] = f"<{outbox_id}.{n}@{self._settings.public_host}>"

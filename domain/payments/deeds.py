@@ -25,6 +25,7 @@ from domain.payments.life import (
     PaymentRequest,
     PaymentRequestStatus,
     RememberedEmail,
+    is_for,
 )
 from domain.texts import Text
 from domain.work import Work
@@ -157,10 +158,10 @@ async def pay(work: Work, actor: Actor, token: str, amount: str | None = None) -
     assert actor.holder_id is not None, "a holder's user has a wallet"
     given = None if amount is None else money.cents(amount, "input.amount")
     request, wallet = await work.take(PaymentRequest.by(token=token), Balance.by(account_id=wallet_of(actor.holder_id)))
-    if request.customer_id not in (None, actor.holder_id):
+    if not is_for(request, actor.holder_id):
         raise Refused.not_found()
     verb = "reserve" if request.has_window else "pay"
-    if request.status in (PaymentRequestStatus.VALIDATED, PaymentRequestStatus.TO_VALIDATE):
+    if LIFE.status_at(request, work.now) in (PaymentRequestStatus.VALIDATED, PaymentRequestStatus.TO_VALIDATE):
         raise Refused(
             RefusalCode.WRONG_STATE, Text("Cette demande est déjà payée.", "This request has already been paid.")
         )
@@ -195,7 +196,7 @@ async def decline(work: Work, actor: Actor, token: str) -> PaymentRequest:
     """The customer will not pay; the merchant is told (P31)."""
     actor.require("declinePaymentRequest")
     request = await work.take(PaymentRequest.by(token=token))
-    if request.customer_id not in (None, actor.holder_id):
+    if not is_for(request, actor.holder_id):
         raise Refused.not_found()
     work.move(request, "decline", last_action_at=work.now)
     work.no_longer(request, "expire")

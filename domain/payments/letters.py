@@ -107,6 +107,7 @@ class _Told:
     merchant_email: str | None
     merchant_locale: Locale
     customer_email: str | None
+    customer_locale: Locale
     payer_identifier: str | None
 
     def to_merchant(self, template: str, subject: Text) -> list[Letter]:
@@ -118,7 +119,7 @@ class _Told:
     def to_customer(self, template: str, subject: Text) -> list[Letter]:
         if self.customer_email is None:
             return []
-        return [Letter(self.customer_email, Locale.FR, subject, template, self._facts(), self._offer)]
+        return [Letter(self.customer_email, self.customer_locale, subject, template, self._facts(), self._offer)]
 
     def to_devices(self, title: Text, body: Text) -> Push | None:
         if self.request.customer_id is None:
@@ -166,7 +167,17 @@ class _Told:
 
 async def _told(connection: AsyncConnection, tenant: int, request_id: UUID) -> _Told:
     payer, customer = Holder.table.alias("payer"), Holder.table.alias("customer")
-    table = PaymentRequest.table.c
+    table, users = PaymentRequest.table.c, User.table.alias("users_of_holder")
+    customer_user = User.table.alias("customer_user")
+    # A holder may have several users: the first one's language will do.
+    named = (
+        sa.select(users.c.id)
+        .where(users.c.holder_id == sa.func.coalesce(table.payer_id, table.customer_id))
+        .order_by(users.c.created_at)
+        .limit(1)
+        .correlate(PaymentRequest.table)
+        .scalar_subquery()
+    )
     row = (
         await connection.execute(
             sa.select(
@@ -180,6 +191,7 @@ async def _told(connection: AsyncConnection, tenant: int, request_id: UUID) -> _
                     customer.c.email,
                     sa.case((table.customer_identifier.contains("@"), table.customer_identifier)),
                 ),
+                customer_user.c.locale,
                 payer.c.reference,
             )
             .join(Merchant.table, Merchant.table.c.id == table.merchant_id)
@@ -187,13 +199,21 @@ async def _told(connection: AsyncConnection, tenant: int, request_id: UUID) -> _
             .join(User.table, User.table.c.id == table.created_by)
             .outerjoin(payer, payer.c.id == table.payer_id)
             .outerjoin(customer, customer.c.id == table.customer_id)
+            .outerjoin(customer_user, customer_user.c.id == named)
             .where(table.id == request_id)
         )
     ).one()
     width = len(PaymentRequest.columns)
     told: Sequence[Any] = tuple(row)
-    merchant_name, place, merchant_email, locale, customer_email, payer_reference = told[width:]
+    merchant_name, place, merchant_email, locale, customer_email, customer_locale, payer_reference = told[width:]
     request = PaymentRequest.from_row(told[:width])
     return _Told(
-        request, merchant_name, place, merchant_email, Locale(locale or Locale.FR), customer_email, payer_reference
+        request,
+        merchant_name,
+        place,
+        merchant_email,
+        Locale(locale or Locale.FR),
+        customer_email,
+        Locale(customer_locale or Locale.FR),
+        payer_reference,
     )

@@ -245,9 +245,7 @@ def allowed_actions(request: PaymentRequest, actor: Actor) -> list[PaymentReques
     if request.status is _STATUS.TO_VALIDATE and Right.VALIDATE in rights:
         actions = [PaymentRequestAction.VALIDATE, PaymentRequestAction.CANCEL]
     if request.status is _STATUS.AWAITING_PAYMENT and Right.COLLECT in rights:
-        actions = [PaymentRequestAction.CANCEL]
-        if request.payment_due_on is None:
-            actions.append(PaymentRequestAction.CHANGE_COLLECTION)
+        actions = [PaymentRequestAction.CANCEL, PaymentRequestAction.CHANGE_COLLECTION]
         if shows_qr_code(request):
             actions.append(PaymentRequestAction.PRINT)
     return actions
@@ -258,6 +256,12 @@ def shows_qr_code(request: PaymentRequest) -> bool:
     return request.status is _STATUS.AWAITING_PAYMENT and request.collection is Collection.QR_CODE
 
 
-def allowed_offer_actions(request: PaymentRequest) -> list[PaymentOfferAction]:
-    """What a customer may do with the offer as it is."""
-    return list(PaymentOfferAction) if request.status is _STATUS.AWAITING_PAYMENT else []
+def is_for(request: PaymentRequest, holder_id: UUID | None) -> bool:
+    """Whether this customer may act on the request: anyone who holds its token, unless another customer was named."""
+    return request.customer_id in (None, holder_id)
+
+
+def allowed_offer_actions(request: PaymentRequest, holder_id: UUID | None) -> list[PaymentOfferAction]:
+    """What this customer may do with the offer as it is; None is a passer-by, who may sign in."""
+    waits = request.status is _STATUS.AWAITING_PAYMENT
+    return list(PaymentOfferAction) if waits and (holder_id is None or is_for(request, holder_id)) else []

@@ -1,5 +1,6 @@
 """The operations list, live; and the parties, as the issuer's staff keeps them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,3 +117,24 @@ async def test_the_issuer_s_staff_keeps_merchants_points_of_sale_and_holders(cas
             assert (await client.do("createHolder", HOLDER, name="X", reference="x"))["code"] == "FORBIDDEN"
         other: Client = cast.stranger
         assert (await other.do("updatePointOfSale", PLACE, id=second["id"], name="X"))["code"] == "NOT_FOUND"
+
+
+async def test_P6_the_list_has_the_manual_s_columns(cast: Cast) -> None:
+    await cast.world.freeze(datetime(2020, 6, 24, 9, 6, tzinfo=UTC))
+    await cast.ask(basketNumber="REF202006246", customerIdentifier="client@example.com", paymentDeadline="2020-07-04")
+    data = await cast.till.ask(
+        "{ paymentRequests { nodes { lastActionAt basketNumber typeLabel statusLabel"
+        " amountRequested { formatted(signed: true) } amountReceived { formatted(signed: true) } allowedActions } } }"
+    )
+    assert data["paymentRequests"]["nodes"] == [
+        {
+            "lastActionAt": "2020-06-24T09:06:00+00:00",
+            "basketNumber": "REF202006246",
+            "typeLabel": "Paiement différé",
+            "statusLabel": "En attente de paiement client",
+            "amountRequested": {"formatted": "+40,00\u00a0€"},
+            "amountReceived": None,
+            "allowedActions": ["CANCEL", "CHANGE_COLLECTION"],
+        }
+    ]
+    await cast.world.freeze(None)
