@@ -1,6 +1,8 @@
 """Signing in as the manual has it: convention number and password, three tries, the mailed link; users and rights."""
 
 import asyncio
+import base64
+import json
 import re
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from domain.access import Right, Role
 from escarcelle.clients import Client, Unexpected
-from escarcelle.stories.telling import next_of
+from escarcelle.stories.telling import next_of, within
 from tests.flows.cast import REQUEST, Cast
 from tests.world import PASSWORD
 
@@ -310,3 +312,91 @@ async def test_P2_the_mailed_link_opens_a_page_that_sets_the_password_without_a_
         assert (done.status_code, "Vous pouvez vous connecter" in done.text) == (200, True)
         assert done.headers["set-cookie"].startswith("__Host-escarcelle-device=")
         assert (await device.try_password(NEW))["__typename"] == "Session"
+
+
+async def test_P2_the_mailed_link_unlocks_known_devices_too(cast: Cast) -> None:
+    async with Device(cast, "708900") as known:
+        known.device_token = (await known.try_password(PASSWORD))["deviceToken"]
+        for _ in range(3):
+            refused = await known.try_password(WRONG)
+        assert refused["code"] == "ACCOUNT_LOCKED"
+        token = await _mailed_token(cast, f"signataire@{cast.world.slug}.example", "bloqué")
+        async with Client(cast.running.url) as elsewhere:
+            await elsewhere.do("resetPassword", DONE, token=token, newPassword=NEW)
+        assert (await known.try_password(NEW))["__typename"] == "Session"
+
+
+async def test_AP8_links_die_with_the_password_or_the_address_they_were_sent_for(cast: Cast) -> None:
+    mailbox = f"p001@{cast.world.slug}.example"
+    async with Client(cast.running.url) as device:
+
+        async def link() -> str:
+            before = len(await cast.running.mails(mailbox))
+            await device.do("requestPasswordReset", DONE, issuer=cast.world.slug, login="p001")
+
+            async def newest() -> dict[str, Any] | None:
+                mails = await cast.running.mails(mailbox)
+                return mails[0] if len(mails) > before else None
+
+            mail = await within(10, newest, "the link")
+            found = re.search(r"/password/([A-Za-z0-9_-]+)", mail["text"])
+            assert found
+            return found.group(1)
+
+        first, second = await link(), await link()
+        assert (await device.do("resetPassword", DONE, token=second, newPassword=NEW))["__typename"] == "Done"
+        assert (await device.do("resetPassword", DONE, token=first, newPassword=NEW))["code"] == "TOO_LATE"
+        third = await link()
+        user = (await cast.signatory.ask('{ users(search: "P001") { nodes { id } } }'))["users"]["nodes"][0]["id"]
+        await cast.signatory.do("updateUser", USER, id=user, email=f"autre@{cast.world.slug}.example")
+        assert (await device.do("resetPassword", DONE, token=third, newPassword=NEW))["code"] == "TOO_LATE"
+
+
+async def test_P4_nobody_changes_its_own_role_and_a_point_of_sale_stands_once(cast: Cast) -> None:
+    own = (await cast.signatory.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
+    grant = {"pointOfSaleId": cast.world.places["P001"].global_id, "rights": ["COLLECT"]}
+    new = {"login": "x", "name": "X", "email": "x@example.com", "role": "MERCHANT_STAFF"}
+    other = cast.world.merchants["808100"].global_id
+    async with cast.world.unchanged():
+        assert (await cast.signatory.do("updateUser", USER, id=own, role="MERCHANT_STAFF"))["code"] == "FORBIDDEN"
+        assert (await cast.signatory.do("createUser", USER, **new, grants=[grant, grant]))["code"] == "INVALID"
+        assert (await cast.signatory.do("createUser", USER, **new, merchantId=other))["code"] == "NOT_FOUND"
+
+
+async def test_a_key_that_is_replayed_after_the_point_of_sale_was_lost_finds_nothing(cast: Cast) -> None:
+    given: dict[str, Any] = {"basketNumber": "R1", "idempotencyKey": "R1"}
+    assert (await cast.ask(**given))["status"] == "AWAITING_PAYMENT"
+    user = (await cast.signatory.ask('{ users(search: "P001") { nodes { id } } }'))["users"]["nodes"][0]["id"]
+    moved = [{"pointOfSaleId": cast.world.places["P002"].global_id, "rights": ["COLLECT"]}]
+    await cast.signatory.do("updateUser", USER, id=user, grants=moved)
+    async with await cast.running.client(cast.world, "p001") as till:
+        place = cast.world.places["P001"].global_id
+        again = await till.do("createPaymentRequest", REQUEST, pointOfSaleId=place, amount="40,00", **given)
+    assert again["code"] == "NOT_FOUND"
+
+
+async def test_G6_a_user_is_written_to_in_its_own_language(cast: Cast) -> None:
+    mailbox = f"john@{cast.world.slug}.example"
+    new = {"login": "john", "name": "John", "email": mailbox, "role": "MERCHANT_MANAGER", "locale": "EN"}
+    made = await cast.agent.do("createUser", USER, **new, merchantId=cast.world.merchants["708900"].global_id)
+    assert made["__typename"] == "User", made
+    assert "Your access is open" in (await cast.running.mail(mailbox, "john"))["subject"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["0001-01-01T00:00:00+02:00", "00000000-0000-0000-0000-000000000000"],
+        ["9999-12-31T23:59:59-12:00", "00000000-0000-0000-0000-000000000000"],
+        ["a\x00", "00000000-0000-0000-0000-000000000000"],
+        ["a\ud800", "00000000-0000-0000-0000-000000000000"],
+        ["a", 5],
+    ],
+)
+async def test_a_forged_cursor_is_refused(cast: Cast, values: list[object]) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    for field in ("paymentRequests", "users", "pointsOfSale"):
+        answer = await cast.signatory.answer(
+            f"query ($after: String) {{ {field}(after: $after) {{ totalCount }} }}", {"after": cursor}
+        )
+        assert [error["extensions"]["code"] for error in answer.get("errors", [])] in ([], ["BAD_USER_INPUT"]), field

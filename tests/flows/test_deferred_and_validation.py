@@ -657,3 +657,10 @@ async def test_P13_the_address_is_remembered_per_user_and_point_of_sale_while_it
     await _ask_c(cast, basketNumber="5", notifyEmail="b@example.com", rememberEmail=False)
     assert await _remembered(cast, cast.till) == {"P001": None}, "unticked, the next wizard is empty"
     assert await _remembered(cast, cast.signatory) == {"P001": None, "P002": "d@example.com"}
+
+
+@pytest.mark.parametrize("address", ["é@exemple.fr", "a@b.example, c@d.example", "Evil <a@b.example>", "@"])
+async def test_P17_an_address_that_no_mail_can_be_sent_to_is_refused(cast: Cast, address: str) -> None:
+    async with cast.world.unchanged():
+        refused = await cast.ask(customerIdentifier=address, paymentDeadline="2027-01-01")
+    assert (refused["code"], refused["problems"][0]["path"]) == ("INVALID", ["input", "customerIdentifier"])
