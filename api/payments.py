@@ -40,6 +40,7 @@ PaymentRequestStatus = described(payments.PaymentRequestStatus)
 PaymentRequestAction = described(payments.PaymentRequestAction)
 PaymentOfferAction = described(payments.PaymentOfferAction)
 PaymentFlow = described(payments.PaymentFlow)
+PaymentRequestOrder = described(payments.PaymentRequestOrder)
 Collection = described(payments.Collection)
 
 _REMEMBERED = 1_000
@@ -351,6 +352,9 @@ class PaymentRequestFilter:
     until: datetime | None = strawberry.field(default=None, description="Last action before this instant.")
     min_amount: DecimalText | None = strawberry.field(default=None, description="Requested at least, in euros.")
     max_amount: DecimalText | None = strawberry.field(default=None, description="Requested at most, in euros.")
+    collection: list[Collection] | None = strawberry.field(default=None, description="Asked in one of these ways.")  # type: ignore[valid-type]
+    min_received: DecimalText | None = strawberry.field(default=None, description="Received at least, in euros.")
+    max_received: DecimalText | None = strawberry.field(default=None, description="Received at most, in euros.")
 
     def read(self, path: str = "filter") -> payments.PaymentRequestFilter:
         """As the domain takes it. Raises Refused (INVALID), naming the field behind `path`, for an amount that is
@@ -362,16 +366,25 @@ class PaymentRequestFilter:
             search=self.search,
             since=self.since,
             until=self.until,
-            min_amount=money.cents(self.min_amount, f"{path}.minAmount") if self.min_amount is not None else None,
-            max_amount=money.cents(self.max_amount, f"{path}.maxAmount") if self.max_amount is not None else None,
+            min_amount=_cents(self.min_amount, f"{path}.minAmount"),
+            max_amount=_cents(self.max_amount, f"{path}.maxAmount"),
+            collection=tuple(self.collection) if self.collection is not None else None,
+            min_received=_cents(self.min_received, f"{path}.minReceived"),
+            max_received=_cents(self.max_received, f"{path}.maxReceived"),
         )
+
+
+def _cents(text: str | None, field: str) -> int | None:
+    return money.cents(text, field) if text is not None else None
 
 
 @strawberry.type
 class PaymentQueries:
     """Questions about payment requests."""
 
-    @question("The requests the viewer sees, by last action, newest first.", PaymentRequestConnection)
+    @question(
+        "The requests the viewer sees, by last action, newest first, or in another order.", PaymentRequestConnection
+    )
     async def payment_requests(
         self,
         info: Info,
@@ -381,12 +394,14 @@ class PaymentQueries:
         after: str | None = None,
         last: int | None = None,
         before: str | None = None,
+        order_by: PaymentRequestOrder = payments.PaymentRequestOrder.LAST_ACTION,  # type: ignore[valid-type]
     ) -> PaymentRequestPage:
-        context, table = info.context, payments.PaymentRequest.table.c
+        context = info.context
         place = (
             id_of(info.context, point_of_sale_id, parties.PointOfSale.prefix) if point_of_sale_id is not None else None
         )
         where = filter.read() if filter is not None else None
+        columns, descending = payments.order_by(order_by)
 
         def read(row: Sequence[Any]) -> payments.PaymentRequest:
             request, point_of_sale = payments.request_and_place(row)
@@ -397,7 +412,8 @@ class PaymentQueries:
             context,
             payments.requests(context.someone, place, where),
             read,
-            (table.last_action_at, table.id),
+            columns,
+            descending=descending,
             first=first,
             after=after,
             last=last,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from domain.access import Actor
 from domain.parties import Merchant, PointOfSale
 from domain.payments.life import (
     LIFE,
+    Collection,
     Counters,
     PaymentFlow,
     PaymentOffer,
@@ -38,6 +40,9 @@ class PaymentRequestFilter:
     until: datetime | None = None
     min_amount: int | None = None
     max_amount: int | None = None
+    collection: tuple[Collection, ...] | None = None
+    min_received: int | None = None
+    max_received: int | None = None
 
     def within(self, since: datetime | None, until: datetime | None) -> "PaymentRequestFilter":
         """The same, and besides the last action in this period (`until` exclusive)."""
@@ -48,6 +53,33 @@ class PaymentRequestFilter:
 
 FILTER_DOCUMENT: Final = TypeAdapter(PaymentRequestFilter)
 """Writes a filter as JSON and reads it back, for a list that is read later."""
+
+
+class PaymentRequestOrder(StrEnum):
+    """The order of the list. LAST_ACTION: the latest action first (H9). AMOUNT: the highest amount requested first."""
+
+    LAST_ACTION = "LAST_ACTION"
+    OLDEST_ACTION = "OLDEST_ACTION"
+    NEWEST = "NEWEST"
+    OLDEST = "OLDEST"
+    AMOUNT = "AMOUNT"
+    LOWEST_AMOUNT = "LOWEST_AMOUNT"
+    BASKET_NUMBER = "BASKET_NUMBER"
+
+
+def order_by(order: PaymentRequestOrder) -> tuple[tuple[sa.ColumnElement[Any], ...], bool]:
+    """The columns of an order, which end with the identifier, and whether it goes down."""
+    table = PaymentRequest.table.c
+    column, descending = {
+        PaymentRequestOrder.LAST_ACTION: (table.last_action_at, True),
+        PaymentRequestOrder.OLDEST_ACTION: (table.last_action_at, False),
+        PaymentRequestOrder.NEWEST: (table.created_at, True),
+        PaymentRequestOrder.OLDEST: (table.created_at, False),
+        PaymentRequestOrder.AMOUNT: (table.amount_requested, True),
+        PaymentRequestOrder.LOWEST_AMOUNT: (table.amount_requested, False),
+        PaymentRequestOrder.BASKET_NUMBER: (table.basket_number, False),
+    }[order]
+    return (column, table.id), descending
 
 
 def requests(
@@ -162,6 +194,15 @@ def as_of_now(tenant: int) -> list[sa.ColumnElement[Any]]:
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _received(actor: Actor) -> sa.ColumnElement[Any]:
+    """Montant reçu, as PaymentRequest.amount_received has it (H10)."""
+    table, status = PaymentRequest.table.c, LIFE.status_in_sql(_now(actor.tenant))
+    return sa.case(
+        (status == str(PaymentRequestStatus.VALIDATED), table.amount_validated),
+        (status == str(PaymentRequestStatus.TO_VALIDATE), table.amount_paid),
+    )
+
+
 def _conditions(actor: Actor, where: PaymentRequestFilter) -> Iterator[sa.ColumnElement[bool]]:
     table = PaymentRequest.table.c
     if where.status is not None:
@@ -185,6 +226,12 @@ def _conditions(actor: Actor, where: PaymentRequestFilter) -> Iterator[sa.Column
         yield table.last_action_at >= where.since
     if where.until is not None:
         yield table.last_action_at < where.until
+    if where.collection is not None:
+        yield table.collection.in_([str(collection) for collection in where.collection])
+    if where.min_received is not None:
+        yield _received(actor) >= where.min_received
+    if where.max_received is not None:
+        yield _received(actor) <= where.max_received
     if where.min_amount is not None:
         yield table.amount_requested >= where.min_amount
     if where.max_amount is not None:

@@ -138,3 +138,33 @@ async def test_P6_the_list_has_the_manual_s_columns(cast: Cast) -> None:
         }
     ]
     await cast.world.freeze(None)
+
+
+async def test_P8_everything_shown_can_be_filtered_and_put_in_order(cast: Cast) -> None:
+    for basket, amount in (("b", "60,00"), ("a", "20,00"), ("c", "40,00")):
+        await cast.ask(amount, basketNumber=basket)
+    await cast.ask("25,00", basketNumber="d", customerIdentifier="ines")
+    offer = (await cast.ines.ask(f"{{ myPaymentOffers {{ nodes {{ {OFFER} }} }} }}"))["myPaymentOffers"]["nodes"][0]
+    await cast.pay(offer["token"], "21,00")
+
+    async def listed(**given: Any) -> str:
+        data = await cast.till.ask(
+            "query ($filter: PaymentRequestFilter, $order: PaymentRequestOrder! = LAST_ACTION, $after: String) {"
+            " paymentRequests(filter: $filter, orderBy: $order, after: $after, first: 3) {"
+            " nodes { basketNumber } pageInfo { endCursor } } }",
+            **given,
+        )
+        page = data["paymentRequests"]
+        names = "".join(node["basketNumber"] for node in page["nodes"])
+        more = len(names) == 3
+        return names + (await listed(**(given | {"after": page["pageInfo"]["endCursor"]})) if more else "")
+
+    orders = {"LAST_ACTION": "dcab", "OLDEST_ACTION": "bacd", "NEWEST": "dcab", "OLDEST": "bacd"}
+    orders |= {"AMOUNT": "bcda", "LOWEST_AMOUNT": "adcb", "BASKET_NUMBER": "abcd"}
+    assert {order: await listed(order=order) for order in orders} == orders
+    assert await listed(filter={"collection": ["IDENTIFIER"]}) == "d"
+    assert await listed(filter={"minReceived": "21,00", "maxReceived": "21.00"}) == "d"
+    assert await listed(filter={"minReceived": "21,01"}) == ""
+    assert await listed(filter={"minAmount": "25,00", "maxAmount": "40,00"}) == "dc"
+    with pytest.raises(Unexpected, match="INVALID"):
+        await listed(filter={"minReceived": "abc"})
