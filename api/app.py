@@ -51,6 +51,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/p/{token}", pages.offer),
             Route("/files/{token}", pages.file),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
+            Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),
             Route("/", pages.home),
         ],

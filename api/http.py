@@ -63,6 +63,9 @@ _FORM: Final = """<h1>{title}</h1><form method="post">
 <input id="password" name="password" type="password" autocomplete="new-password" minlength="{length}" required autofocus
  aria-describedby="hint said"></p><p id="hint">{hint}</p><p id="said" role="alert"><b>{said}</b></p>
 <p><button>{button}</button></p></form>"""
+_SPACE: Final = Text(
+    "Ouvrez votre espace d’encaissement pour suivre cette demande.", "Open your till to follow this request."
+)
 _PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
 
 
@@ -175,6 +178,11 @@ class Pages:
         """To the page that shows the mails, where a mail catcher keeps them on the machine."""
         page = self._services.settings.mail_page_url
         return RedirectResponse(page) if page else PlainTextResponse("Not found\n", 404)
+
+    async def space(self, request: Request) -> Response:
+        """Where the button of a merchant's mail leads, until there are screens: it says what to open."""
+        locale = asked_locale(request.headers.get("accept-language"))
+        return _page(200, locale, "Escarcelle", f"<p>{_SPACE.in_locale(locale)}</p>")
 
     async def home(self, request: Request) -> Response:
         """Where one has arrived."""
