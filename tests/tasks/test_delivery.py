@@ -20,7 +20,7 @@ from domain.texts import Locale, Text
 from domain.work import perform
 from tasks.actors import Tasks
 from tasks.broker import open_broker
-from tasks.delivery import Post
+from tasks.delivery import Post, Rejected
 from tasks.relay import Relay
 from tests.tasks import Cast, PostBox, database_of, process_working, settings_for, until, working
 from tests.world import Servers
@@ -191,7 +191,7 @@ def test_an_address_that_is_two_headers_is_no_address(servers: Servers) -> None:
             async with database.reading(cast.world.tenant) as connection:
                 issuer = await parties.issuer(connection)
         letter = Letter("a@example.com\r\nBcc: b@example.com", Locale.FR, Text("", ""), "payment_declined")
-        with pytest.raises(ValueError, match="CR or LF"):
+        with pytest.raises(Rejected, match="no mail address"):
             Post(servers.settings).compose(issuer, letter, new_id(), 1)
 
     asyncio.run(scenario())
