@@ -196,6 +196,31 @@ def create_issuer(
     )
 
 
+@issuer_app.command("set")
+def set_rules(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    minimum_amount: Annotated[str | None, typer.Option(help="The least that may be requested: 20.00")] = None,
+    maximum_payment_days: Annotated[int | None, typer.Option(help="The latest day of a deferred payment.")] = None,
+    maximum_validation_days: Annotated[int | None, typer.Option(help="The longest validation window.")] = None,
+    immediate_minutes: Annotated[int | None, typer.Option(help="How long an immediate request waits.")] = None,
+) -> None:
+    """Set an issuer's payment rules; what is not named stays."""
+    from domain import money
+    from escarcelle import database
+
+    given = {
+        "minimum_amount": money.cents(minimum_amount, "minimum_amount") if minimum_amount is not None else None,
+        "maximum_payment_days": maximum_payment_days,
+        "maximum_validation_days": maximum_validation_days,
+        "immediate_minutes": immediate_minutes,
+    }
+    rules = {name: value for name, value in given.items() if value is not None}
+    if not rules:
+        raise CannotStart("Nothing to set: name a rule, for example --minimum-amount 20.00")
+    database.set_rules(from_environment(), slug, **rules)
+    print(f"{slug}: {', '.join(f'{name} = {value}' for name, value in rules.items())}")
+
+
 @app.command("catch-mail")
 def catch_mail(
     smtp_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port that receives mail.")],

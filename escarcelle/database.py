@@ -59,6 +59,13 @@ def create_issuer(settings: Settings, *, slug: str, name: str, admin_login: str,
     return asyncio.run(_create_issuer(settings, slug, name, admin_login, admin_email))
 
 
+def set_rules(settings: Settings, slug: str, **rules: int) -> None:
+    """Set an issuer's payment rules (P14, AP2, AP5): `minimum_amount` in cents, `maximum_payment_days`,
+    `maximum_validation_days`, `immediate_minutes`. Requests made before keep what they were made with. Raises Refused
+    for an unknown issuer or a rule below one."""
+    asyncio.run(_set_rules(settings, slug, rules))
+
+
 async def insert_issuer(settings: Settings, **values: Any) -> Actor:
     """The issuer's row, its tenant and its accounts; returns the system acting for it. Only the owner may do this."""
     connection = await connect_as(settings, OWNER)
@@ -83,6 +90,24 @@ async def open_issuer_accounts(work: Work, actor: Actor) -> None:
     issuer = Issuer.from_row(row)
     work.open_account(issuer.id, AccountKind.FUNDING)
     work.note("create", issuer)
+
+
+async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int]) -> None:
+    for name, value in rules.items():
+        if not 1 <= value <= 100_000_000:
+            raise Refused.invalid(name, "Cette valeur est hors limites.", "This value is out of bounds.")
+    sets = ", ".join(f"{name} = ${n}" for n, name in enumerate(rules, 2))
+    connection = await connect_as(settings, OWNER)
+    try:
+        changed = await connection.execute(
+            f"UPDATE issuers SET {sets} WHERE slug = $1",  # noqa: S608 — the names are the command line's own
+            slug,
+            *rules.values(),
+        )
+    finally:
+        await connection.close()
+    if changed != "UPDATE 1":
+        raise Refused.not_found()
 
 
 async def _create_issuer(settings: Settings, slug: str, name: str, admin_login: str, admin_email: str) -> str:

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from domain.access import Right, Role
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of, within
 from tests.flows.cast import REQUEST, Cast
-from tests.world import PASSWORD
+from tests.world import PASSWORD, environment
 
 pytestmark = pytest.mark.anyio
 
@@ -400,3 +402,30 @@ async def test_a_forged_cursor_is_refused(cast: Cast, values: list[object]) -> N
             f"query ($after: String) {{ {field}(after: $after) {{ totalCount }} }}", {"after": cursor}
         )
         assert [error["extensions"]["code"] for error in answer.get("errors", [])] in ([], ["BAD_USER_INPUT"]), field
+
+
+async def test_a_real_issuer_begins_with_an_administrator_and_a_temporary_password(cast: Cast) -> None:
+    slug = f"{cast.world.slug}-bis"
+    given = ["--slug", slug, "--name", "Fédération", "--admin-login", "admin", "--admin-email", "admin@example.com"]
+
+    def create() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "escarcelle", "issuer", "create", *given]
+        settings = environment(cast.world.servers.settings)
+        return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+
+    made = await asyncio.to_thread(create)
+    assert made.returncode == 0, made.stderr
+    password = made.stdout.split()[-1]
+    async with Client(cast.running.url) as client:
+        session = await client.do("signIn", SESSION, issuer=slug, login="admin", password=password)
+        assert session["viewer"]["user"]["mustChangePassword"] is True
+        client.token = session["token"]
+        changed = await client.do("changePassword", SESSION, currentPassword=password, newPassword=NEW)
+        client.token = changed["token"]
+        viewer = await client.ask("{ viewer { issuer { slug name sandbox } user { role } } }")
+        assert viewer["viewer"] == {
+            "issuer": {"slug": slug, "name": "Fédération", "sandbox": False},
+            "user": {"role": "ISSUER_ADMIN"},
+        }
+    again = await asyncio.to_thread(create)
+    assert (again.returncode, "already exists" in again.stderr) == (1, True)

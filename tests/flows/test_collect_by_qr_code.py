@@ -1,6 +1,9 @@
 """Flow A: the merchant collects at once, by QR code. Through the API, in the manual's words."""
 
+import asyncio
 import base64
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +17,7 @@ from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of
 from tests.flows.cast import OFFER, REQUEST, Cast, token_of
+from tests.world import environment
 
 pytestmark = pytest.mark.anyio
 
@@ -493,3 +497,23 @@ async def test_the_issuer_credits_a_wallet(cast: Cast) -> None:
         assert (await cast.ines.do("creditHolder", fields, holderId=ines, amount="1", reason="x"))[
             "code"
         ] == "FORBIDDEN"
+
+
+async def test_P14_AP2_AP5_an_operator_sets_the_issuer_s_rules(cast: Cast) -> None:
+    command = [sys.executable, "-m", "escarcelle", "issuer", "set", "--slug"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        settings = environment(cast.world.servers.settings)
+        return subprocess.run([*command, *arguments], env=settings, capture_output=True, text=True, check=False)
+
+    rules = ("--minimum-amount", "5,50", "--immediate-minutes", "60", "--maximum-validation-days", "2")
+    done = await asyncio.to_thread(run, cast.world.slug, *rules)
+    assert done.returncode == 0, done.stderr
+    assert (await cast.ask("5,49"))["code"] == "AMOUNT_TOO_LOW"
+    request = await cast.ask("5,50")
+    waits = datetime.fromisoformat(request["paymentDeadline"]) - datetime.fromisoformat(request["createdAt"])
+    assert waits == timedelta(minutes=60)
+    refused = await cast.ask(basketNumber="x", validationDays=3, customerIdentifier="ines")
+    assert refused["problems"][0]["path"] == ["input", "validationDays"]
+    for wrong in ((cast.world.slug,), (cast.world.slug, "--minimum-amount", "0"), ("nowhere", *rules)):
+        assert (await asyncio.to_thread(run, *wrong)).returncode == 1, wrong
