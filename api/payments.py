@@ -46,14 +46,6 @@ Collection = described(payments.Collection)
 _REMEMBERED = 1_000
 """How many requests a live list remembers to have told."""
 
-FINAL = frozenset(
-    {
-        payments.PaymentRequestStatus.VALIDATED,
-        payments.PaymentRequestStatus.CANCELLED,
-        payments.PaymentRequestStatus.EXPIRED,
-    }
-)
-
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -582,7 +574,7 @@ class PaymentSubscriptions:
             context.someone.view,
             lambda: _find_request(context, request_id),
             lambda request: (request.version, request.status),
-            lambda request: request.status in FINAL,
+            lambda request: payments.LIFE.is_final(request.status),
         )
         empty = True
         async for request in follow:
@@ -649,7 +641,7 @@ class PaymentSubscriptions:
             ("offer", token),
             lambda: _read_offer(context, token),
             lambda offer: (offer.request.version, offer.request.status),
-            lambda offer: offer.request.status in FINAL,
+            lambda offer: payments.LIFE.is_final(offer.request.status),
         )
         async for changed in follow:
             yield changed

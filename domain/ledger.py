@@ -93,7 +93,7 @@ class Transfer(
         sa.Index("transfers_xact_idx", "xact"),
     ),
 ):
-    """A movement of value, sealed with its database transaction. `settles` is the reservation it ends."""
+    """A movement of value, sealed with the statement that writes it. `settles` is the reservation it ends."""
 
     kind: TransferKind
     settles: UUID | None = column(default=None, references="transfers")

@@ -69,6 +69,10 @@ class Lifecycle:
         """(machine, was, becomes), as the database's copy holds them."""
         return {(self.entity.table.name, str(was), str(becomes)) for (_, was), becomes in self.moves.items()}
 
+    def is_final(self, status: StrEnum) -> bool:
+        """Whether nothing leads out of the status."""
+        return all(was != status for _, was in self.moves)
+
     def status_at(self, entity: Any, now: datetime) -> StrEnum:
         """The status as it is at that instant, which the row may not know yet (P25)."""
         status: StrEnum = entity.status

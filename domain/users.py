@@ -1,7 +1,6 @@
 """Users, as those who may manage them do: the issuer's staff all of them, a merchant's signatory its own staff (P4)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,15 +14,6 @@ from domain.parties import Holder, Merchant, PointOfSale
 from domain.sign_in import Password, ResetReason, end_sessions, mail_link
 from domain.texts import Locale, Text, sort_key
 from domain.work import Work
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a new user belongs to."""
-
-    merchant_id: UUID | None = None
-    holder_id: UUID | None = None
-
 
 _NEEDS_MERCHANT: Final = frozenset({Role.MERCHANT_MANAGER, Role.MERCHANT_STAFF})
 _UNUSABLE: Final = "!"
