@@ -149,6 +149,7 @@ class SignedInDevice(Node):
     """A view of domain.sign_in.Session."""
 
     started_at: datetime = field("When it was signed in.")
+    last_seen_at: datetime = field("When it was last used, within five minutes.")
     description: str | None = field("What it calls itself.")
 
     @strawberry.field(description="Whether it is the one that asks.")

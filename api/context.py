@@ -22,7 +22,7 @@ from domain.db import Database
 from domain.errors import Refused
 from domain.parties import Holder, Merchant, PointOfSale
 from domain.settings import Settings
-from domain.sign_in import actor_of_token
+from domain.sign_in import SEEN_EVERY, actor_of_token, note_seen
 from domain.texts import Locale, Text
 from domain.work import Key, Replayed, perform
 
@@ -163,6 +163,8 @@ async def make_context(services: Services, connection: HTTPConnection, payload: 
     Raises Rejected (UNAUTHENTICATED) for a token that opens nothing: a client that thinks it is signed in must know."""
     token, by_cookie = _token(connection, payload)
     actor = await actor_of_token(services.database, token) if token else None
+    if actor is not None and actor.session_seen_at and datetime.now(UTC) - actor.session_seen_at >= SEEN_EVERY:
+        await perform(services.database, actor, note_seen)
     locale = asked_locale(connection.headers.get("accept-language"))
     if actor is not None and actor.locale is not None:
         locale = actor.locale

@@ -9,7 +9,7 @@ from uuid import UUID
 import strawberry
 
 from api.context import Context
-from api.payments import PaymentRequestFilter
+from api.payments import PaymentRequestFilter, PaymentRequestOrder
 from api.shapes import Info, Node, field, finds, id_of, mutation, result, view
 from api.transport import Rejected
 from domain import codes, jobs, parties, payments
@@ -103,6 +103,9 @@ class CreateExportInput:
     payment_requests: PaymentRequestFilter | None = strawberry.field(
         default=None, description="Conditions, for PAYMENT_REQUESTS: the same as on the list."
     )
+    order_by: PaymentRequestOrder = strawberry.field(  # type: ignore[valid-type]
+        default=payments.PaymentRequestOrder.LAST_ACTION, description="The order of PAYMENT_REQUESTS, as on the list."
+    )
 
 
 @strawberry.type
@@ -127,6 +130,7 @@ class ExportMutations:
             until=input.until,
             point_of_sale_id=place,
             conditions=document,
+            order_by=input.order_by,
         )
 
 

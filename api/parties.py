@@ -110,6 +110,10 @@ class Merchant(Node):
     code: str = field("Its number at the issuer (convention number).")
     name: str = field("Its name.")
     active: bool = field("Whether it may collect.")
+    auto_validation: bool = field(
+        "Whether a validation window that ends without a decision validates all that was paid, instead of giving it"
+        " back."
+    )
 
 
 @strawberry.type(description="A postal address.")
@@ -287,6 +291,22 @@ class CreateMerchantInput:
     points_of_sale: list[NewPointOfSaleInput] = strawberry.field(description="Where it collects.")
 
 
+@strawberry.input(description="What changes of a merchant; what is absent stays.")
+class UpdateMerchantInput:
+    """For `updateMerchant`."""
+
+    id: strawberry.ID = strawberry.field(description="Which one.")
+    name: str | None = strawberry.field(default=None, description="Its name.")
+    active: bool | None = strawberry.field(
+        default=None, description="Whether it may collect; what it has asked for already goes on."
+    )
+    auto_validation: bool | None = strawberry.field(
+        default=None,
+        description="Whether validation windows that end without a decision validate all that was paid, for requests"
+        " made from now on.",
+    )
+
+
 @strawberry.input(description="A new point of sale of a merchant that is there already.")
 class CreatePointOfSaleInput:
     """For `createPointOfSale`."""
@@ -350,6 +370,12 @@ class PartyMutations:
             name=input.name,
             points_of_sale=[place.read() for place in input.points_of_sale],
         )
+
+    @mutation(MerchantResult, "Change a merchant's name, or what it may and wants.")
+    async def update_merchant(self, info: Info, input: UpdateMerchantInput) -> parties.Merchant:
+        given = vars(input) | {}
+        merchant_id = id_of(info.context, given.pop("id"), parties.Merchant.prefix)
+        return await info.context.perform(parties.update_merchant, merchant_id, **given)
 
     @mutation(PointOfSaleResult, "A new point of sale of a merchant that is there already.")
     async def create_point_of_sale(self, info: Info, input: CreatePointOfSaleInput) -> parties.PointOfSale:

@@ -125,6 +125,7 @@ class PaymentRequest(Node):
     payment_deadline: datetime = field("The instant from which nobody can pay any more.")
     validation_days: int | None = field("Days to validate after the payment; null without a validation window.")
     validation_deadline: datetime | None = field("The instant at which the validation window ends; null until paid.")
+    auto_validation: bool = field("Whether a window that ends without a decision validates all that was paid.")
     label: str | None = field("Libellé: free text of the merchant.")
     customer_reference: str | None = field("The merchant's reference for the customer.")
     seller_identifier: str | None = field("Who sold.")

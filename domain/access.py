@@ -72,6 +72,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "updateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "deactivateUser": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
     "createMerchant": ISSUER_STAFF,
+    "updateMerchant": ISSUER_STAFF,
     "createPointOfSale": ISSUER_STAFF,
     "createHolder": ISSUER_STAFF,
     "updateHolder": ISSUER_STAFF,
@@ -105,6 +106,7 @@ class Actor:
     grants: Mapping[UUID, frozenset[Right]] = field(default_factory=dict)
     session_id: UUID | None = None
     session_ends_at: datetime | None = None
+    session_seen_at: datetime | None = None
     must_change_password: bool = False
     locale: Locale | None = None
 

@@ -45,6 +45,18 @@ def last_day_before(instant: datetime, zone: ZoneInfo = PARIS) -> date:
     return today(_local(instant, UTC) - timedelta(microseconds=1), zone)
 
 
+def next_within(at: datetime, from_hour: int | None, until_hour: int | None, zone: ZoneInfo = PARIS) -> datetime:
+    """That instant when it lies in these hours of the civil day (`until_hour` exclusive), else the next one at which
+    they begin; every hour will do where there are none. Raises ValueError for a naive datetime."""
+    if from_hour is None or until_hour is None:
+        return at
+    local = _local(at, zone)
+    if from_hour <= local.hour < until_hour:
+        return at
+    day = local.date() + timedelta(days=local.hour >= until_hour)
+    return datetime.combine(day, time(from_hour), zone).astimezone(UTC)
+
+
 def is_business_day(day: date, closed: ClosingDays) -> bool:
     """Neither Saturday, Sunday nor one of the calendar's closing days."""
     return _civil(day).weekday() < 5 and day not in _closing_days(closed, day.year)

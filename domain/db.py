@@ -90,10 +90,12 @@ def column(
     unique: bool = False,
     index: bool = False,
     sql: sa.types.TypeEngine[Any] | None = None,
+    where_missing: str | None = None,
 ) -> Any:
     """A column with more to say than its type. `references` names a table: the foreign key carries the tenant too,
-    since a plain one would cross the wall. `unique` and `index` hold within a tenant."""
-    options = {"references": references, "unique": unique, "index": index, "sql": sql}
+    since a plain one would cross the wall. `unique` and `index` hold within a tenant. `where_missing`, in SQL, is what
+    rows get from a program of the revision before, which does not know the column."""
+    options = {"references": references, "unique": unique, "index": index, "sql": sql, "where_missing": where_missing}
     return dataclasses.field(default=default, metadata=options)
 
 
@@ -150,6 +152,8 @@ class Row:
             sql = sa.Integer() if name == "tenant" else says.get("sql") or _sql_type(kind)
             server = sa.Identity() if (table, name) == ("issuers", "tenant") else says.get("server")
             computed = [server] if isinstance(server, sa.Identity) else []
+            if says.get("where_missing"):
+                server = sa.text(says["where_missing"])
             columns.append(
                 sa.Column(name, sql, *computed, nullable=nullable, server_default=None if computed else server)
             )

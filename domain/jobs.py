@@ -167,9 +167,11 @@ async def create_export(
     until: date | None = None,
     point_of_sale_id: UUID | None = None,
     conditions: Mapping[str, Any] | None = None,
+    order_by: str | None = None,
 ) -> Job:
     """A list is written into a file (P8). A merchant's user gets the points of sale where it may export (P4), or one of
-    them; `since` and `until` are civil days, both included; `conditions` are the list's own, as a document.
+    them; `since` and `until` are civil days, both included; `conditions` and `order_by` are the list's own, as a
+    document and a name.
 
     Raises Refused: NOT_FOUND for a point of sale that this user does not see, FORBIDDEN without the right to export,
     INVALID for days in the wrong order, RATE_LIMITED with too many unfinished jobs."""
@@ -211,6 +213,7 @@ async def create_export(
                 "until": until.isoformat() if until else None,
                 "point_of_sale_id": str(point_of_sale_id) if point_of_sale_id else None,
                 "conditions": dict(conditions or {}),
+                **({"order_by": order_by} if order_by else {}),
             },
             created_at=work.now,
         )

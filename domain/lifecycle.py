@@ -3,7 +3,7 @@
 The table stands in Python; the database holds a copy, made by a migration, and refuses every move outside it. A test
 compares the two."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -38,20 +38,23 @@ _TOO_LATE: Final = Text("Le délai est dépassé.", "The time limit has passed."
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """From the instant in `deadline` on, a row in some status is in fact `becomes`, swept or not (P25)."""
+    """From the instant in `deadline` on, a row in status `was` is in fact `becomes`, swept or not (P25). `only_if`
+    names a column that must be true."""
 
+    was: StrEnum
     deadline: str
     becomes: StrEnum
     verb: str
+    only_if: str | None = None
 
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """The life of one entity's rows."""
+    """The life of one entity's rows. Of several lapses of a status the first that holds for the row counts."""
 
     entity: type[Entity]
     moves: Mapping[tuple[str, Any], Any]
-    lapses: Mapping[Any, Lapse] = field(default_factory=dict)
+    lapses: Sequence[Lapse] = ()
     wrong_state: Text = _WRONG_STATE
     too_late: Text = _TOO_LATE
     labels: Mapping[Any, Text] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class Lifecycle:
     def status_at(self, entity: Any, now: datetime) -> StrEnum:
         """The status as it is at that instant, which the row may not know yet (P25)."""
         status: StrEnum = entity.status
-        lapse = self.lapses.get(status)
+        lapse = self._lapse_of(entity)
         if lapse is None:
             return status
         deadline: datetime | None = getattr(entity, lapse.deadline)
@@ -87,8 +90,15 @@ class Lifecycle:
         columns = self.entity.table.c
         return sa.case(
             *(
-                (sa.and_(columns.status == str(status), columns[lapse.deadline] <= now), sa.literal(str(lapse.becomes)))
-                for status, lapse in self.lapses.items()
+                (
+                    sa.and_(
+                        columns.status == str(lapse.was),
+                        columns[lapse.deadline] <= now,
+                        *([columns[lapse.only_if]] if lapse.only_if else []),
+                    ),
+                    sa.literal(str(lapse.becomes)),
+                )
+                for lapse in self.lapses
             ),
             else_=columns.status,
         )
@@ -96,9 +106,9 @@ class Lifecycle:
     def allows(self, entity: Any, verb: str, now: datetime) -> bool:
         """Whether the verb is possible at that instant. What lapses a status is possible from its instant on, and not
         before; every other verb must come before it."""
-        lapse = self.lapses.get(entity.status)
-        if lapse is not None and verb == lapse.verb:
-            return self.status_at(entity, now) is lapse.becomes
+        if any(verb == lapse.verb for lapse in self.lapses):
+            own = self._lapse_of(entity)
+            return own is not None and verb == own.verb and self.status_at(entity, now) is own.becomes
         return (verb, self.status_at(entity, now)) in self.moves
 
     def require(self, entity: Any, verb: str, now: datetime) -> None:
@@ -108,7 +118,15 @@ class Lifecycle:
             return
         status = self.status_at(entity, now)
         label = self.labels.get(status)
-        lapsed = {lapse.becomes for lapse in self.lapses.values()}
-        if status in lapsed and verb not in {lapse.verb for lapse in self.lapses.values()}:
+        lapsing = {lapse.verb for lapse in self.lapses}
+        otherwise = {becomes for (does, _), becomes in self.moves.items() if does not in lapsing}
+        if verb not in lapsing and any(status is lapse.becomes for lapse in self.lapses) and status not in otherwise:
             raise Refused(RefusalCode.TOO_LATE, self.too_late)
         raise Refused(RefusalCode.WRONG_STATE, self.wrong_state, status=label.in_locale if label else str(status))
+
+    def _lapse_of(self, entity: Any) -> Lapse | None:
+        """What becomes of this row by time alone."""
+        for lapse in self.lapses:
+            if lapse.was is entity.status and (lapse.only_if is None or getattr(entity, lapse.only_if)):
+                return lapse
+        return None

@@ -32,12 +32,18 @@ class Issuer(
         sa.UniqueConstraint("id"),
         sa.CheckConstraint("sandbox OR (clock_offset = interval '0' AND frozen_at IS NULL)", name="clock"),
         sa.CheckConstraint("minimum_amount > 0", name="minimum_amount"),
+        sa.CheckConstraint(
+            "(warning_from_hour IS NULL) = (warning_until_hour IS NULL)"
+            " AND 0 <= warning_from_hour AND warning_from_hour < warning_until_hour AND warning_until_hour <= 24",
+            name="warning_hours",
+        ),
     ),
 ):
     """Who issues the value and owns the data below it (one tenant): an agency, a federation, a venue, a brand.
 
-    Amounts are cents. `immediate_minutes`: how long an immediate request waits (AP5). A sandbox's clock may be moved by
-    `clock_offset` or stand still at `frozen_at`."""
+    Amounts are cents. `immediate_minutes`: how long an immediate request waits (AP5). Warnings leave between
+    `warning_from_hour` and `warning_until_hour` (exclusive) in Paris; at any hour when both are null (AP7). A sandbox's
+    clock may be moved by `clock_offset` or stand still at `frozen_at`."""
 
     slug: str
     name: str
@@ -52,6 +58,8 @@ class Issuer(
     maximum_payment_days: int = 365
     maximum_validation_days: int = 6
     immediate_minutes: int = 15
+    warning_from_hour: int | None = None
+    warning_until_hour: int | None = None
     clock_offset: timedelta = timedelta(0)
     frozen_at: datetime | None = None
     created_at: datetime
@@ -63,12 +71,14 @@ class Merchant(
     prefix="mrch",
     constraints=(sa.ForeignKeyConstraint(["tenant"], ["issuers.tenant"]),),
 ):
-    """Who collects value, at its points of sale, and is reimbursed."""
+    """Who collects value, at its points of sale, and is reimbursed. When not `active` it asks for nothing new.
+    `auto_validation`: a validation window that ends without a decision validates all that was paid (AP1)."""
 
     code: str = column(unique=True)
     name: str
     sort_key: str
     active: bool = True
+    auto_validation: bool = column(default=False, where_missing="false")
     created_at: datetime
 
 
@@ -155,6 +165,31 @@ async def create_merchant(
             raise _taken(f"input.pointsOfSale.{n}.code")
         _open_point_of_sale(work, merchant.id, place, f"input.pointsOfSale.{n}")
     return work.note("create", merchant)
+
+
+async def update_merchant(
+    work: Work,
+    actor: Actor,
+    merchant_id: UUID,
+    *,
+    name: str | None = None,
+    active: bool | None = None,
+    auto_validation: bool | None = None,
+) -> Merchant:
+    """What is given changes; a request keeps what was chosen when it was made. Raises Refused (INVALID, NOT_FOUND)."""
+    actor.require("updateMerchant")
+    merchant = await work.take(Merchant.by(id=merchant_id))
+    changes: dict[str, Any] = {}
+    if name is not None:
+        kept = fields.line(name, "input.name")
+        changes |= {"name": kept, "sort_key": sort_key(kept)}
+    if active is not None:
+        changes["active"] = active
+    if auto_validation is not None:
+        changes["auto_validation"] = auto_validation
+    if changes:
+        work.change(merchant, **changes)
+    return work.note("update", merchant, changed=sorted(changes))
 
 
 async def create_point_of_sale(work: Work, actor: Actor, *, merchant_id: UUID, place: NewPlace) -> PointOfSale:

@@ -31,10 +31,12 @@ from domain.work import Work
 
 
 class PushSubscription(Entity, table="push_subscriptions", app="SELECT, INSERT, UPDATE, DELETE", reader=False):
-    """A device that shows pushes to the user who registered it last. `endpoint` is its address at the push service;
-    `p256dh` (a point of P-256) and `auth` (16 bytes) are what messages to it are encrypted with."""
+    """A device that shows pushes to the user who registered it last, until that session is ended. `endpoint` is its
+    address at the push service; `p256dh` (a point of P-256) and `auth` (16 bytes) are what messages to it are encrypted
+    with."""
 
     user_id: UUID = column(references="users", index=True)
+    session_id: UUID | None = column(default=None, references="sessions", index=True)
     endpoint: str = column(unique=True)
     p256dh: bytes
     auth: bytes
@@ -54,7 +56,7 @@ async def subscribe(work: Work, actor: Actor, endpoint: str, p256dh: str, auth: 
     keys = {"p256dh": _point(p256dh, "input.p256dh"), "auth": _bytes(auth, "input.auth", 16)}
     user, known = await work.take(User.by(id=actor.user_id), PushSubscription.maybe(endpoint=endpoint))
     if known is not None and known.user_id == user.id:
-        work.change(known, **keys)
+        work.change(known, session_id=actor.session_id, **keys)
         return known
     if known is not None:
         # A new row: what is under way to the old one was for somebody else.
@@ -63,7 +65,13 @@ async def subscribe(work: Work, actor: Actor, endpoint: str, p256dh: str, auth: 
     await _make_room(work, user.id)
     return work.create(
         PushSubscription(
-            tenant=work.tenant, id=new_id(), user_id=user.id, endpoint=endpoint, created_at=work.real_now, **keys
+            tenant=work.tenant,
+            id=new_id(),
+            user_id=user.id,
+            session_id=actor.session_id,
+            endpoint=endpoint,
+            created_at=work.real_now,
+            **keys,
         )
     )
 
@@ -73,6 +81,16 @@ async def forget(work: Work, actor: Actor, subscription_id: UUID) -> None:
     subscription = await work.take(PushSubscription.maybe(id=subscription_id))
     if subscription is not None:
         work.remove(subscription)
+
+
+async def forget_session(work: Work, session_id: UUID) -> None:
+    """Within a deed: the devices registered in a session that has ended show nothing any more. One that only expires
+    keeps them: a phone is told of what it is asked for."""
+    table = PushSubscription.table.c
+    for (subscription_id,) in await work.read(sa.select(table.id).where(table.session_id == session_id)):
+        subscription = await work.take(PushSubscription.maybe(id=subscription_id))
+        if subscription is not None:
+            work.remove(subscription)
 
 
 async def tell_devices(work: Work, notice: Notice, holder_id: UUID | None) -> None:

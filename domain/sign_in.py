@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import fields
+from domain import fields, push
 from domain.access import Actor, Right, Role, User, login_key, tenant_of_slug
 from domain.codes import digest, new_id, new_token, tenant_of_token
 from domain.db import Database, Entity, Row, column
@@ -71,13 +71,14 @@ class Session(
     reader=False,
     constraints=(sa.UniqueConstraint("token_digest"), sa.Index("sessions_user_idx", "tenant", "user_id")),
 ):
-    """Where a user is signed in. The token itself is nowhere: only its digest."""
+    """Where a user is signed in. The token itself is nowhere: only its digest. `last_seen_at` may be SEEN_EVERY old."""
 
     user_id: UUID = column(references="users")
     status: SessionStatus
     token_digest: bytes
     description: str | None = None
     started_at: datetime
+    last_seen_at: datetime = column(where_missing="clock_timestamp()")
     expires_at: datetime
     ended_at: datetime | None = None
     version: int = 0
@@ -126,6 +127,9 @@ UNKNOWN_DEVICES: Final = UUID(int=0)
 
 WRONG_PASSWORDS_BEFORE_LOCK: Final = 3
 SHORTEST_PASSWORD: Final = 10
+SEEN_EVERY: Final = timedelta(minutes=5)
+"""How often it is written down that a session is in use."""
+
 RESET_LASTS: Final = timedelta(hours=1)
 INVITATION_LASTS: Final = timedelta(days=7)
 RESET_LINK: Final = "password reset"
@@ -299,6 +303,7 @@ async def open_session(
         token_digest=token_digest,
         description=(description or "")[:200] or None,
         started_at=work.real_now,
+        last_seen_at=work.real_now,
         expires_at=work.real_now + lasts,
     )
     return work.note("start", work.create(session))
@@ -308,9 +313,16 @@ async def end_session(work: Work, actor: Actor, session_id: UUID | None = None) 
     """Sign out, here or on another device of one's own. Raises Refused (NOT_FOUND) for somebody else's."""
     session = await work.take(Session.by(id=session_id or actor.session_id, user_id=actor.user_id))
     if session.status is SessionStatus.OPEN:
-        work.move(session, "end", ended_at=work.real_now)
+        await _end(work, session)
         work.note("end", session)
     return session
+
+
+async def note_seen(work: Work, actor: Actor) -> None:
+    """The session is in use."""
+    session = await work.take(Session.by(id=actor.session_id))
+    if session.status is SessionStatus.OPEN and work.real_now - session.last_seen_at >= SEEN_EVERY:
+        work.change(session, last_seen_at=work.real_now)
 
 
 async def set_password(
@@ -379,7 +391,7 @@ async def end_sessions(work: Work, user_id: UUID) -> None:
     for (session_id,) in open_ones:
         session = await work.take(Session.by(id=session_id))
         if session.status is SessionStatus.OPEN:
-            work.move(session, "end", ended_at=work.real_now)
+            await _end(work, session)
 
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -405,6 +417,7 @@ async def actor_of_token(database: Database, token: str) -> Actor | None:
         grants={place: frozenset(Right(right) for right in rights.split(",") if right) for place, rights in granted},
         session_id=row["session_id"],
         session_ends_at=row["expires_at"],
+        session_seen_at=row["last_seen_at"],
         must_change_password=row["must_change_password"],
         locale=Locale(row["locale"]) if row["locale"] else None,
     )
@@ -540,6 +553,11 @@ def _check_new_password(password: str, field: str) -> None:
             "Choose a password of at least {shortest} characters, varied enough.",
             shortest=SHORTEST_PASSWORD,
         )
+
+
+async def _end(work: Work, session: Session) -> None:
+    work.move(session, "end", ended_at=work.real_now)
+    await push.forget_session(work, session.id)
 
 
 def _know_device(work: Work, user_id: UUID, token_digest: bytes) -> None:

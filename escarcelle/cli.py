@@ -203,6 +203,9 @@ def set_rules(
     maximum_payment_days: Annotated[int | None, typer.Option(help="The latest day of a deferred payment.")] = None,
     maximum_validation_days: Annotated[int | None, typer.Option(help="The longest validation window.")] = None,
     immediate_minutes: Annotated[int | None, typer.Option(help="How long an immediate request waits.")] = None,
+    warning_hours: Annotated[
+        str | None, typer.Option(help="When warnings may leave, in Paris: 8-20 (before 20h), or off for any hour.")
+    ] = None,
 ) -> None:
     """Set an issuer's payment rules; what is not named stays."""
     from domain import money
@@ -214,11 +217,14 @@ def set_rules(
         "maximum_validation_days": maximum_validation_days,
         "immediate_minutes": immediate_minutes,
     }
-    rules = {name: value for name, value in given.items() if value is not None}
+    rules: dict[str, int | None] = {name: value for name, value in given.items() if value is not None}
+    if warning_hours is not None:
+        rules |= database.warning_hours(warning_hours)
     if not rules:
         raise CannotStart("Nothing to set: name a rule, for example --minimum-amount 20.00")
     database.set_rules(from_environment(), slug, **rules)
-    print(f"{slug}: {', '.join(f'{name} = {value}' for name, value in rules.items())}")
+    said = (f"{name} = {'off' if value is None else value}" for name, value in rules.items())
+    print(f"{slug}: {', '.join(said)}")
 
 
 @app.command("catch-mail")

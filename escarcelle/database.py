@@ -59,11 +59,23 @@ def create_issuer(settings: Settings, *, slug: str, name: str, admin_login: str,
     return asyncio.run(_create_issuer(settings, slug, name, admin_login, admin_email))
 
 
-def set_rules(settings: Settings, slug: str, **rules: int) -> None:
-    """Set an issuer's payment rules (P14, AP2, AP5): `minimum_amount` in cents, `maximum_payment_days`,
-    `maximum_validation_days`, `immediate_minutes`. Requests made before keep what they were made with. Raises Refused
-    for an unknown issuer or a rule below one."""
+def set_rules(settings: Settings, slug: str, **rules: int | None) -> None:
+    """Set an issuer's payment rules (P14, AP2, AP5, AP7): `minimum_amount` in cents, `maximum_payment_days`,
+    `maximum_validation_days`, `immediate_minutes`, and what `warning_hours` gives. Requests made before keep what they
+    were made with. Raises Refused for an unknown issuer or a rule out of bounds."""
     asyncio.run(_set_rules(settings, slug, rules))
+
+
+def warning_hours(text: str) -> dict[str, int | None]:
+    """The rules behind "8-20", or "off". Raises Refused (INVALID) for anything else."""
+    if text == "off":
+        return {"warning_from_hour": None, "warning_until_hour": None}
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and 0 <= int(first) < int(last) <= 24):
+        raise Refused.invalid(
+            "warning_hours", "Exemple attendu : 8-20, ou off.", "Expected, for example: 8-20, or off."
+        )
+    return {"warning_from_hour": int(first), "warning_until_hour": int(last)}
 
 
 async def insert_issuer(settings: Settings, **values: Any) -> Actor:
@@ -92,9 +104,9 @@ async def open_issuer_accounts(work: Work, actor: Actor) -> None:
     work.note("create", issuer)
 
 
-async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int]) -> None:
+async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int | None]) -> None:
     for name, value in rules.items():
-        if not 1 <= value <= 100_000_000:
+        if value is not None and not name.startswith("warning_") and not 1 <= value <= 100_000_000:
             raise Refused.invalid(name, "Cette valeur est hors limites.", "This value is out of bounds.")
     sets = ", ".join(f"{name} = ${n}" for n, name in enumerate(rules, 2))
     connection = await connect_as(settings, OWNER)

@@ -193,6 +193,7 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   ('TRANSFER', 'preq', 'payment',    'preq.pay'),
   ('RESERVE',  'preq', 'payment',    'preq.pay'),
   ('POST',     'preq', 'validation', 'preq.validate'),
+  ('POST',     'preq', 'auto_validation', 'preq.auto_validate'),
   ('VOID',     'preq', 'cancel',     'preq.cancel'),
   ('VOID',     'preq', 'expire',     'preq.expire')
 ), objects(tenant, kind, id) AS (
@@ -464,6 +465,7 @@ _PAYMENTS: Final = (
             r.flow = CASE WHEN r.payment_due_on IS NULL THEN 'IMMEDIATE' ELSE 'DEFERRED' END
               || CASE WHEN r.validation_days IS NULL THEN '' ELSE '_WITH_VALIDATION' END),
           ('one day or more to validate', r.validation_days IS NULL OR r.validation_days > 0),
+          ('validated by itself only with a window', r.validation_days IS NOT NULL OR NOT r.auto_validation),
           ('due on a later day than it was made',
             r.payment_due_on IS NULL OR r.payment_due_on > (r.created_at AT TIME ZONE 'Europe/Paris')::date),
           ('payable until the end of its day in Europe/Paris, or for some time', CASE WHEN r.payment_due_on IS NULL
@@ -489,8 +491,11 @@ _PAYMENTS: Final = (
         CROSS JOIN LATERAL (VALUES
           ('paid before payment_deadline', r.paid_at IS NULL OR r.paid_at < r.payment_deadline),
           ('decided before its deadline',
-            r.status NOT IN ('VALIDATED', 'CANCELLED') OR r.last_action_at < x.ends_at),
-          ('expired at its deadline or later', r.status <> 'EXPIRED' OR r.last_action_at >= x.ends_at)
+            r.status NOT IN ('VALIDATED', 'CANCELLED') OR r.last_action_at < x.ends_at
+            OR r.status = 'VALIDATED' AND r.auto_validation AND r.amount_validated = r.amount_paid),
+          ('expired at its deadline or later', r.status <> 'EXPIRED' OR r.last_action_at >= x.ends_at),
+          ('given back at the end of a window only where it does not validate by itself',
+            r.status <> 'EXPIRED' OR r.amount_paid IS NULL OR NOT r.auto_validation)
         ) AS rule(expected, holds)
         WHERE r.tenant = coalesce($1, r.tenant) AND rule.holds IS NOT TRUE
         """,
@@ -621,7 +626,8 @@ _DEADLINES: Final = (
           SELECT r.tenant, r.id AS subject_id, x.name, x.needed, 'preq' AS kind
           FROM payment_requests r
           CROSS JOIN LATERAL (VALUES
-            ('expire', true, r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE')),
+            ('expire', true, r.status = 'AWAITING_PAYMENT' OR r.status = 'TO_VALIDATE' AND NOT r.auto_validation),
+            ('auto_validate', true, r.status = 'TO_VALIDATE' AND r.auto_validation),
             ('warn', false, r.status = 'TO_VALIDATE')
           ) AS x(name, needed, allowed)
           WHERE r.tenant = coalesce($1, r.tenant) AND x.allowed
@@ -657,6 +663,9 @@ _DEADLINES: Final = (
           ELSE r.validation_deadline END AS due_at) AS x
         WHERE d.tenant = coalesce($1, d.tenant)
           AND (d.due_at BETWEEN x.due_at AND x.due_at + interval '10 seconds') IS NOT TRUE
+          -- A warning may wait for the issuer's hours, for less than a day.
+          AND (d.name = 'warn' AND d.due_at > x.due_at AND d.due_at < x.due_at + interval '1 day'
+               AND extract(hour FROM d.due_at AT TIME ZONE 'Europe/Paris') = i.warning_from_hour) IS NOT TRUE
         """,
     ),
 )
@@ -686,7 +695,9 @@ _JOURNAL: Final = (
           SELECT r.tenant, r.id, r.status, r.version,
                  r.amount_paid IS NOT NULL AS paid, r.validation_days IS NOT NULL AS has_window,
                  count(*) FILTER (WHERE j.kind = 'preq.pay') AS payments,
-                 count(*) FILTER (WHERE j.kind = 'preq.validate') AS validations,
+                 count(*) FILTER (WHERE j.kind IN ('preq.validate', 'preq.auto_validate')) AS validations,
+                 count(*) FILTER (WHERE j.kind = 'preq.auto_validate' AND
+                   (NOT r.auto_validation OR j.at < r.validation_deadline)) AS too_early,
                  count(*) FILTER (WHERE j.kind = 'preq.cancel') AS cancellations,
                  count(*) FILTER (WHERE j.kind = 'preq.decline') AS declines,
                  count(*) FILTER (WHERE j.kind = 'preq.expire') AS expiries,
@@ -701,7 +712,8 @@ _JOURNAL: Final = (
           CROSS JOIN LATERAL (SELECT CASE r.status
             WHEN 'AWAITING_PAYMENT' THEN ARRAY['preq.create', 'preq.change_collection']
             WHEN 'TO_VALIDATE' THEN ARRAY['preq.pay']
-            WHEN 'VALIDATED' THEN ARRAY[CASE WHEN r.validation_days IS NULL THEN 'preq.pay' ELSE 'preq.validate' END]
+            WHEN 'VALIDATED' THEN CASE WHEN r.validation_days IS NULL THEN ARRAY['preq.pay']
+              ELSE ARRAY['preq.validate', 'preq.auto_validate'] END
             WHEN 'CANCELLED' THEN ARRAY['preq.cancel', 'preq.decline']
             WHEN 'EXPIRED' THEN ARRAY['preq.expire'] END AS last_kinds) AS x
           LEFT JOIN journal j ON j.tenant = r.tenant AND j.subject_id = r.id
@@ -717,7 +729,7 @@ _JOURNAL: Final = (
           ('its creation first, at created_at', r.creation = r.first AND r.created_then),
           ('one payment if paid, at paid_at', r.payments = r.paid::integer AND (NOT r.paid OR r.paid_then)),
           ('one validation if VALIDATED in a window',
-            r.validations = (r.has_window AND r.status = 'VALIDATED')::integer),
+            r.validations = (r.has_window AND r.status = 'VALIDATED')::integer AND r.too_early = 0),
           ('one cancellation or refusal if CANCELLED',
             r.cancellations + r.declines = (r.status = 'CANCELLED')::integer),
           ('no refusal of what was paid', r.declines = 0 OR NOT r.paid),
@@ -739,13 +751,14 @@ _JOURNAL: Final = (
                       coalesce(j.holder_id::text, 'none')) AS found
         FROM journal j JOIN payment_requests r ON r.tenant = j.tenant AND r.id = j.subject_id
         CROSS JOIN LATERAL (SELECT CASE j.kind WHEN 'preq.create' THEN r.amount_requested
-          WHEN 'preq.pay' THEN r.amount_paid WHEN 'preq.validate' THEN r.amount_validated END AS amount) AS x
+          WHEN 'preq.pay' THEN r.amount_paid WHEN 'preq.validate' THEN r.amount_validated
+          WHEN 'preq.auto_validate' THEN r.amount_validated END AS amount) AS x
         WHERE j.tenant = coalesce($1, j.tenant) AND (
           j.subject_kind = 'preq' AND j.kind IN ('preq.create', 'preq.change_collection', 'preq.pay', 'preq.decline',
-            'preq.validate', 'preq.cancel', 'preq.expire', 'preq.warn')
+            'preq.validate', 'preq.auto_validate', 'preq.cancel', 'preq.expire', 'preq.warn')
           AND j.amount IS NOT DISTINCT FROM x.amount
           AND j.point_of_sale_id = r.point_of_sale_id
-          AND (j.kind NOT IN ('preq.pay', 'preq.validate') OR j.holder_id = r.payer_id)
+          AND (j.kind NOT IN ('preq.pay', 'preq.validate', 'preq.auto_validate') OR j.holder_id = r.payer_id)
         ) IS NOT TRUE
         """,
     ),

@@ -126,8 +126,8 @@ def _requests(actor: Actor, given: Mapping[str, Any]) -> sa.Select[Any]:
         calendar.end_of_day(date.fromisoformat(until)) if until else None,
     )
     place = UUID(given["point_of_sale_id"]) if given["point_of_sale_id"] else None
-    table = PaymentRequest.table.c
-    return payments.requests(actor, place, where).order_by(table.last_action_at.desc(), table.id.desc())
+    order = payments.PaymentRequestOrder(given.get("order_by", payments.PaymentRequestOrder.LAST_ACTION))
+    return payments.in_order(payments.requests(actor, place, where), order)
 
 
 def _cells_of_request(row: sa.Row[Any], locale: Locale) -> Sequence[Cell]:

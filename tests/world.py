@@ -3,8 +3,11 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +36,7 @@ from domain.sign_in import hashed, open_session
 from domain.work import perform
 from escarcelle import database as escarcelle_database
 from escarcelle.clients import Client
-from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis
+from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
 
 PASSWORD = "un mot de passe bien long"
 
@@ -267,3 +270,30 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     keys = ",".join(key.get_secret_value() for key in settings.secret_keys)
     return {**os.environ, **given, "SECRET_KEYS": keys}
+
+
+@contextmanager
+def serving(servers: Servers, *, processes: int = 1) -> Iterator[Running]:
+    """The API in processes of its own that share a port; nobody relays what it commits."""
+    port = free_port()
+    command = [sys.executable, "-m", "escarcelle", "serve", "--port", str(port), "--processes", str(processes)]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, env=environment(servers.settings)) as api:
+        try:
+            wait_until_ready(url)
+            yield Running(servers=servers, settings=servers.settings, url=url, mail_page_url="")
+        finally:
+            api.terminate()
+
+
+def wait_until_ready(url: str) -> None:
+    """Until the API answers; fails after half a minute."""
+    give_up_at = time.monotonic() + 30
+    while True:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < give_up_at, "the API does not start"
+        time.sleep(0.05)

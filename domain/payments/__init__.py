@@ -11,7 +11,17 @@ validates it, perhaps for less, or cancels; what it has not done when the window
 
 from domain.payments import letters
 from domain.payments.baskets import suggested_basket_number
-from domain.payments.deeds import cancel, change_collection, create, decline, expire, pay, validate, warn
+from domain.payments.deeds import (
+    auto_validate,
+    cancel,
+    change_collection,
+    create,
+    decline,
+    expire,
+    pay,
+    validate,
+    warn,
+)
 from domain.payments.life import (
     LIFE,
     LIVE,
@@ -37,6 +47,7 @@ from domain.payments.questions import (
     acted_on,
     changed_requests,
     counters,
+    in_order,
     offer,
     offer_of,
     offer_of_request,
@@ -68,6 +79,7 @@ __all__ = [
     "acted_on",
     "allowed_actions",
     "allowed_offer_actions",
+    "auto_validate",
     "cancel",
     "change_collection",
     "changed_requests",
@@ -75,6 +87,7 @@ __all__ = [
     "create",
     "decline",
     "expire",
+    "in_order",
     "letters",
     "offer",
     "offer_of",

@@ -13,7 +13,7 @@ from domain.deadlines import when_due
 from domain.errors import RefusalCode, Refused
 from domain.ledger import Balance, wallet_of
 from domain.notices import Notice
-from domain.parties import Holder, Issuer, PointOfSale
+from domain.parties import Holder, Issuer, Merchant, PointOfSale
 from domain.payments.baskets import next_basket_number
 from domain.payments.life import (
     LIFE,
@@ -67,7 +67,13 @@ async def create(
         ),
     )
     actor.require_at(point_of_sale.merchant_id, point_of_sale.id, Right.COLLECT)
-    rules = Issuer.from_row((await work.read(sa.select(*Issuer.selected())))[0])
+    rules, merchant = await _rules_and_merchant(work, point_of_sale.merchant_id)
+    if not merchant.active:
+        raise Refused(
+            RefusalCode.FORBIDDEN,
+            Text("Ce commerçant ne peut plus encaisser.", "This merchant may no longer collect."),
+            field="input.pointOfSaleId",
+        )
     if cents < rules.minimum_amount:
         raise Refused(
             RefusalCode.AMOUNT_TOO_LOW,
@@ -112,6 +118,7 @@ async def create(
             payment_due_on=payment_deadline,
             payment_deadline=payable_until,
             validation_days=validation_days,
+            auto_validation=validation_days is not None and merchant.auto_validation,
             label=fields.optional_line(label, "input.label"),
             customer_reference=fields.optional_line(customer_reference, "input.customerReference"),
             seller_identifier=fields.optional_line(seller_identifier, "input.sellerIdentifier"),
@@ -187,7 +194,7 @@ async def pay(work: Work, actor: Actor, token: str, amount: str | None = None) -
         reservation = work.reserve(request, wallet, request.held_account, cents, "payment")
         work.move(request, verb, **paid, validation_deadline=ends_at, reservation_id=reservation)
         work.deadline(request, "warn", max(work.now, ends_at - WARNING))
-        work.deadline(request, "expire", ends_at)
+        work.deadline(request, "auto_validate" if request.auto_validation else "expire", ends_at)
     work.tell(Notice("payment_received", request))
     return work.note("pay", request, amount=cents, point_of_sale_id=request.point_of_sale_id, holder_id=actor.holder_id)
 
@@ -211,7 +218,7 @@ async def validate(work: Work, actor: Actor, request_id: UUID, amount: str | Non
     request = await _take_own(work, actor, request_id, Right.VALIDATE)
     wallet = await _take_payers_wallet(work, request)
     work.require(request, "validate")
-    assert request.amount_paid is not None and request.reservation_id is not None and wallet is not None, "it was paid"
+    assert request.amount_paid is not None and wallet is not None, "it was paid"
     cents = request.amount_paid if given is None else given
     if cents <= 0:
         raise Refused.invalid(
@@ -230,23 +237,7 @@ async def validate(work: Work, actor: Actor, request_id: UUID, amount: str | Non
             paid=money.shown(request.amount_paid),
         )
 
-    rest = request.amount_paid - cents
-    work.move(request, "validate", amount_validated=cents, last_action_at=work.now)
-    work.post(
-        request,
-        request.reservation_id,
-        request.held_account,
-        request.merchant_account,
-        cents,
-        wallet,
-        rest,
-        "validation",
-    )
-    work.no_longer(request, "warn", "expire")
-    work.tell(Notice("payment_validated", request))
-    return work.note(
-        "validate", request, amount=cents, point_of_sale_id=request.point_of_sale_id, holder_id=request.payer_id
-    )
+    return await _post_and_move(work, request, "validate", wallet, cents)
 
 
 async def cancel(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest:
@@ -273,20 +264,40 @@ async def expire(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest |
     return work.note("expire", request, point_of_sale_id=request.point_of_sale_id, holder_id=request.payer_id)
 
 
+@when_due(PaymentRequest, "auto_validate")
+async def auto_validate(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | None:
+    """The validation window has passed, and the merchant has chosen that all of it is then validated (AP1)."""
+    request = await work.take(PaymentRequest.by(id=request_id))
+    if not LIFE.allows(request, "auto_validate", work.now):
+        return None
+    wallet = await _take_payers_wallet(work, request)
+    assert request.amount_paid is not None and wallet is not None, "it was paid"
+    return await _post_and_move(work, request, "auto_validate", wallet, request.amount_paid)
+
+
 @when_due(PaymentRequest, "warn")
 async def warn(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | None:
-    """The validation window ends in 24 hours: the merchant is told (P13, AP7)."""
+    """The validation window ends in 24 hours: the merchant is told (P13), or as soon as the issuer's hours for warnings
+    have come (AP7)."""
     request = await work.take(PaymentRequest.by(id=request_id))
     if request.validation_deadline is not None and work.now < request.validation_deadline - WARNING:
         return None
-    work.no_longer(request, "warn")
     if not LIFE.allows(request, "validate", work.now):
+        work.no_longer(request, "warn")
         return None
+    rules, _ = await _rules_and_merchant(work, request.merchant_id)
+    opens_at = calendar.next_within(work.now, rules.warning_from_hour, rules.warning_until_hour)
+    if opens_at > work.now:
+        work.deadline(request, "warn", opens_at)
+        return request
+    work.no_longer(request, "warn")
     work.tell(Notice("validation_ends_soon", request))
     return work.note("warn", request, point_of_sale_id=request.point_of_sale_id)
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_DEADLINES: Final = ("warn", "auto_validate", "expire")
 
 _FLOWS: Final = {
     (False, False): PaymentFlow.IMMEDIATE,
@@ -344,6 +355,16 @@ def _check_paid_amount(request: PaymentRequest, cents: int) -> None:
         )
 
 
+async def _rules_and_merchant(work: Work, merchant_id: UUID) -> tuple[Issuer, Merchant]:
+    """What the issuer and the merchant have chosen."""
+    question = sa.select(*Issuer.selected(), *Merchant.selected()).join(
+        Merchant.table, sa.and_(Merchant.table.c.tenant == Issuer.table.c.tenant, Merchant.table.c.id == merchant_id)
+    )
+    row = tuple((await work.read(question))[0])
+    width = len(Issuer.columns)
+    return Issuer.from_row(row[:width]), Merchant.from_row(row[width:])
+
+
 async def _take_own(work: Work, actor: Actor, request_id: UUID, right: Right | None) -> PaymentRequest:
     """The request of a merchant's user; NOT_FOUND where it sees none, FORBIDDEN where it lacks the right."""
     request = await work.take(PaymentRequest.by(id=request_id))
@@ -358,6 +379,25 @@ async def _take_payers_wallet(work: Work, request: PaymentRequest) -> Balance | 
     return await work.take(Balance.by(account_id=wallet_of(request.payer_id)))
 
 
+async def _post_and_move(work: Work, request: PaymentRequest, verb: str, wallet: Balance, cents: int) -> PaymentRequest:
+    """The request ends with the merchant's money; what it leaves of it goes back to the customer."""
+    assert request.amount_paid is not None and request.reservation_id is not None, "it was paid"
+    work.move(request, verb, amount_validated=cents, last_action_at=work.now)
+    work.post(
+        request,
+        request.reservation_id,
+        request.held_account,
+        request.merchant_account,
+        cents,
+        wallet,
+        request.amount_paid - cents,
+        "validation" if verb == "validate" else "auto_validation",
+    )
+    work.no_longer(request, *_DEADLINES)
+    work.tell(Notice("payment_validated", request))
+    return work.note(verb, request, amount=cents, point_of_sale_id=request.point_of_sale_id, holder_id=request.payer_id)
+
+
 async def _give_back_and_move(work: Work, request: PaymentRequest, verb: str) -> None:
     """The request ends without the merchant's money: what was reserved goes back to the customer."""
     wallet = await _take_payers_wallet(work, request)
@@ -367,7 +407,7 @@ async def _give_back_and_move(work: Work, request: PaymentRequest, verb: str) ->
         work.void(request, request.reservation_id, request.held_account, wallet, request.amount_paid, verb)
         work.tell(Notice("payment_returned", request))
     work.move(request, verb, last_action_at=work.now)
-    work.no_longer(request, "warn", "expire")
+    work.no_longer(request, *_DEADLINES)
 
 
 async def _customer(work: Work, identifier: str | None) -> UUID | None:

@@ -145,6 +145,7 @@ class _Told:
             "is_deferred": request.payment_due_on is not None,
             "deadline": calendar.shown_instant(request.payment_deadline),
             "due_on": calendar.shown_day(calendar.last_day_before(request.payment_deadline)),
+            "auto_validation": request.auto_validation,
             "awaits_validation": request.status is PaymentRequestStatus.TO_VALIDATE,
         }
         if paid is not None and request.paid_at is not None:

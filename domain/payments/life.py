@@ -64,6 +64,8 @@ class PaymentOfferAction(StrEnum):
 _STATUS = PaymentRequestStatus
 LIVE: Final = (_STATUS.AWAITING_PAYMENT, _STATUS.TO_VALIDATE, _STATUS.VALIDATED)
 """The statuses in which a request holds its basket number (AP4)."""
+OPEN: Final = (_STATUS.AWAITING_PAYMENT, _STATUS.TO_VALIDATE)
+"""The statuses in which somebody has something to do."""
 
 STATUS_LABELS: Final = {
     _STATUS.AWAITING_PAYMENT: Text("En attente de paiement client", "Awaiting the customer's payment"),
@@ -99,6 +101,13 @@ class PaymentRequest(
         ),
         sa.Index("payment_requests_list_idx", "tenant", "point_of_sale_id", "last_action_at", "id"),
         sa.Index("payment_requests_merchant_idx", "tenant", "merchant_id", "last_action_at", "id"),
+        sa.Index(
+            "payment_requests_open_idx",
+            "tenant",
+            "merchant_id",
+            "point_of_sale_id",
+            postgresql_where=sa.text("status IN ('AWAITING_PAYMENT', 'TO_VALIDATE')"),
+        ),
         sa.Index("payment_requests_created_idx", "tenant", "point_of_sale_id", "created_at"),
         sa.Index(
             "payment_requests_customer_idx",
@@ -114,7 +123,8 @@ class PaymentRequest(
     options={"fillfactor": 80},
 ):
     """A merchant's request for money. Amounts are cents. `payment_deadline` and `validation_deadline` are exclusive
-    instants; `token` stands in the QR code or the mail's link, for the amount that the server knows (P20)."""
+    instants; `token` stands in the QR code or the mail's link, for the amount that the server knows (P20).
+    `auto_validation`: the merchant's choice when it asked (AP1)."""
 
     flow: PaymentFlow
     status: PaymentRequestStatus
@@ -131,6 +141,7 @@ class PaymentRequest(
     payment_deadline: datetime
     validation_days: int | None = None
     validation_deadline: datetime | None = None
+    auto_validation: bool = column(default=False, where_missing="false")
     label: str | None = None
     customer_reference: str | None = None
     seller_identifier: str | None = None
@@ -184,6 +195,7 @@ LIFE: Final = Lifecycle(
         ("pay", _STATUS.AWAITING_PAYMENT): _STATUS.VALIDATED,
         ("reserve", _STATUS.AWAITING_PAYMENT): _STATUS.TO_VALIDATE,
         ("validate", _STATUS.TO_VALIDATE): _STATUS.VALIDATED,
+        ("auto_validate", _STATUS.TO_VALIDATE): _STATUS.VALIDATED,
         ("change_collection", _STATUS.AWAITING_PAYMENT): _STATUS.AWAITING_PAYMENT,
         ("decline", _STATUS.AWAITING_PAYMENT): _STATUS.CANCELLED,
         ("cancel", _STATUS.AWAITING_PAYMENT): _STATUS.CANCELLED,
@@ -191,14 +203,18 @@ LIFE: Final = Lifecycle(
         ("expire", _STATUS.AWAITING_PAYMENT): _STATUS.EXPIRED,
         ("expire", _STATUS.TO_VALIDATE): _STATUS.EXPIRED,
     },
-    lapses={
-        _STATUS.AWAITING_PAYMENT: Lapse("payment_deadline", _STATUS.EXPIRED, "expire"),
-        _STATUS.TO_VALIDATE: Lapse("validation_deadline", _STATUS.EXPIRED, "expire"),
-    },
+    lapses=(
+        Lapse(_STATUS.AWAITING_PAYMENT, "payment_deadline", _STATUS.EXPIRED, "expire"),
+        Lapse(
+            _STATUS.TO_VALIDATE, "validation_deadline", _STATUS.VALIDATED, "auto_validate", only_if="auto_validation"
+        ),
+        Lapse(_STATUS.TO_VALIDATE, "validation_deadline", _STATUS.EXPIRED, "expire"),
+    ),
     too_late=Text("Cette demande de paiement a expiré.", "This payment request has expired."),
     labels=STATUS_LABELS,
 )
-"""The customer's payment is the verb `pay` without a validation window (P24) and `reserve` with one."""
+"""The customer's payment is the verb `pay` without a validation window (P24) and `reserve` with one. A window that ends
+without a decision gives the money back, or validates all of it where the merchant has chosen so (AP1)."""
 
 
 class RememberedEmail(

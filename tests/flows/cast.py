@@ -1,5 +1,8 @@
 """The cast of the payment request tests, and what it says."""
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ from typing import Any
 
 from domain.access import Right, Role
 from escarcelle.clients import Client
-from tests.world import Running, World
+from tests.world import Running, World, environment
 
 REQUEST = """... on PaymentRequest {
   id flow status statusLabel typeLabel basketNumber transactionNumber collection
@@ -88,3 +91,16 @@ async def assembled(world: World, running: Running) -> AsyncIterator[Cast]:
         clients = [await stack.enter_async_context(await running.client(world, login)) for login in logins]
         agent, signatory, till, other_till, ines, eric, stranger = clients
         yield Cast(world, running, agent, signatory, till, other_till, ines, eric, stranger)
+
+
+async def issuer_set(world: World, slug: str, *rules: str) -> "subprocess.CompletedProcess[str]":
+    """What an operator types to set an issuer's rules."""
+    command = [sys.executable, "-m", "escarcelle", "issuer", "set", "--slug", slug, *rules]
+    settings = environment(world.servers.settings)
+    return await asyncio.to_thread(subprocess.run, command, env=settings, capture_output=True, text=True, check=False)
+
+
+async def set_rules(world: World, *rules: str) -> None:
+    """These rules hold from now on."""
+    done = await issuer_set(world, world.slug, *rules)
+    assert done.returncode == 0, done.stderr

@@ -221,6 +221,18 @@ async def test_sessions_are_listed_and_one_that_is_revoked_closes_its_sockets(ca
         await cast.till.ask("{ viewer { user { id } } }")
 
 
+async def test_a_session_says_when_it_was_last_used(cast: Cast) -> None:
+    seen = "{ devices { startedAt lastSeenAt } }"
+    (device,) = (await cast.ines.ask(seen))["devices"]
+    assert device["startedAt"] == device["lastSeenAt"], "it has just begun"
+    await cast.world.as_owner(
+        "UPDATE sessions SET last_seen_at = last_seen_at - interval '5 minutes' WHERE tenant = $1", cast.world.tenant
+    )
+    (device,) = (await cast.ines.ask(seen))["devices"]
+    assert device["lastSeenAt"] > device["startedAt"]
+    assert (await cast.ines.ask(seen))["devices"] == [device], "not written down at every request"
+
+
 async def test_P3_a_signatory_chooses_the_point_of_sale_and_staff_has_only_its_own(cast: Cast) -> None:
     places = "{ pointsOfSale { nodes { code } } }"
     seen = {}

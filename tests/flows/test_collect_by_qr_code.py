@@ -1,9 +1,6 @@
 """Flow A: the merchant collects at once, by QR code. Through the API, in the manual's words."""
 
-import asyncio
 import base64
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,8 +13,7 @@ from domain.access import Actor
 from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of
-from tests.flows.cast import OFFER, REQUEST, Cast, token_of
-from tests.world import environment
+from tests.flows.cast import OFFER, REQUEST, Cast, issuer_set, set_rules, token_of
 
 pytestmark = pytest.mark.anyio
 
@@ -499,21 +495,34 @@ async def test_the_issuer_credits_a_wallet(cast: Cast) -> None:
         ] == "FORBIDDEN"
 
 
-async def test_P14_AP2_AP5_an_operator_sets_the_issuer_s_rules(cast: Cast) -> None:
-    command = [sys.executable, "-m", "escarcelle", "issuer", "set", "--slug"]
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        settings = environment(cast.world.servers.settings)
-        return subprocess.run([*command, *arguments], env=settings, capture_output=True, text=True, check=False)
-
+async def test_P14_AP2_AP5_AP7_an_operator_sets_the_issuer_s_rules(cast: Cast) -> None:
     rules = ("--minimum-amount", "5,50", "--immediate-minutes", "60", "--maximum-validation-days", "2")
-    done = await asyncio.to_thread(run, cast.world.slug, *rules)
-    assert done.returncode == 0, done.stderr
+    await set_rules(cast.world, *rules)
     assert (await cast.ask("5,49"))["code"] == "AMOUNT_TOO_LOW"
     request = await cast.ask("5,50")
     waits = datetime.fromisoformat(request["paymentDeadline"]) - datetime.fromisoformat(request["createdAt"])
     assert waits == timedelta(minutes=60)
     refused = await cast.ask(basketNumber="x", validationDays=3, customerIdentifier="ines")
     assert refused["problems"][0]["path"] == ["input", "validationDays"]
-    for wrong in ((cast.world.slug,), (cast.world.slug, "--minimum-amount", "0"), ("nowhere", *rules)):
-        assert (await asyncio.to_thread(run, *wrong)).returncode == 1, wrong
+    for slug, *wrong in (
+        (cast.world.slug,),
+        (cast.world.slug, "--minimum-amount", "0"),
+        (cast.world.slug, "--warning-hours", "20-8"),
+        (cast.world.slug, "--warning-hours", "8"),
+        (cast.world.slug, "--warning-hours", "8-25"),
+        ("nowhere", *rules),
+    ):
+        assert (await issuer_set(cast.world, slug, *wrong)).returncode == 1, wrong
+
+
+async def test_a_merchant_that_is_not_active_asks_for_nothing_new(cast: Cast) -> None:
+    merchant = cast.world.merchants["708900"].global_id
+    asked = await cast.ask("20,00")
+    await cast.agent.do("updateMerchant", "... on Merchant { active }", id=merchant, active=False)
+    async with cast.world.unchanged():
+        refused = await cast.ask("21,00")
+        assert (refused["code"], refused["problems"][0]["path"]) == ("FORBIDDEN", ["input", "pointOfSaleId"])
+        assert refused["message"] == "Ce commerçant ne peut plus encaisser."
+    assert (await cast.pay(asked))["status"] == "VALIDATED", "what it has asked for already goes on"
+    await cast.agent.do("updateMerchant", "... on Merchant { active }", id=merchant, active=True)
+    assert (await cast.ask("21,00"))["status"] == "AWAITING_PAYMENT"

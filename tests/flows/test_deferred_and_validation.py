@@ -13,7 +13,7 @@ from domain.codes import read_global_id
 from domain.work import perform
 from escarcelle.clients import Client
 from escarcelle.stories.telling import next_of
-from tests.flows.cast import OFFER, REQUEST, Cast, token_of
+from tests.flows.cast import OFFER, REQUEST, Cast, set_rules, token_of
 
 pytestmark = pytest.mark.anyio
 
@@ -562,6 +562,78 @@ async def test_AP1_AP4_a_lapsed_request_gives_way_and_its_money_back_before_the_
     assert (await cast.read(request))["status"] == "EXPIRED"
 
 
+async def test_AP1_a_merchant_may_choose_that_a_window_validates_by_itself(cast: Cast) -> None:
+    merchant = cast.world.merchants["708900"].global_id
+    chosen = "... on Merchant { name active autoValidation }"
+    await cast.world.freeze(paris(2020, 6, 24, 11, 33))
+    before = await _ask_c(cast, basketNumber="before", customerIdentifier="eric", amount="20,00")
+    await _pay(cast, before, by=cast.eric)
+    for client in (cast.signatory, cast.till, cast.ines):
+        async with cast.world.unchanged():
+            assert (await client.do("updateMerchant", chosen, id=merchant, autoValidation=True))["code"] == "FORBIDDEN"
+    done = await cast.agent.do("updateMerchant", chosen, id=merchant, autoValidation=True)
+    assert done == {
+        "__typename": "Merchant", "name": "Canoë Kayak Club Orléans", "active": True, "autoValidation": True
+    }  # fmt: skip
+    left, lowered = await _ask_d(cast, basketNumber="left"), await _ask_d(cast, basketNumber="lowered")
+    without = await cast.ask("20,00", basketNumber="A")
+    await _pay(cast, left, "30,00")
+    await _pay(cast, lowered)
+    assert (await cast.read(left))["validateBy"] == "2020-06-26"
+    assert await _chosen(cast) == {"before": False, "left": True, "lowered": True, "A": False}
+
+    await cast.world.freeze(paris(2020, 6, 26))
+    await _fire(cast, payments.warn, left)
+    mail = await cast.running.mail(f"p001@{cast.world.slug}.example", "À valider avant le 26/06/2020")
+    assert ("tout est validé" in mail["text"], "revient à votre client" in mail["text"]) == (True, False)
+    assert (await _validate(cast, lowered, "25,00"))["status"] == "VALIDATED"
+    await cast.world.freeze(paris(2020, 6, 26, 23, 59, 59, 999_999))
+    async with cast.world.unchanged():
+        assert await _fire(cast, payments.auto_validate, left) is None
+        assert (await cast.read(left))["status"] == "TO_VALIDATE"
+
+    await cast.world.freeze(paris(2020, 6, 27))
+    now = await cast.read(left)
+    assert (now["status"], now["amountValidated"], now["amountReceived"], now["amountRemaining"]) == (
+        "VALIDATED",
+        {"amount": "30.00"},
+        {"amount": "30.00"},
+        {"amount": "10.00"},
+    ), "before the sweep"
+    assert await _received(cast, "30,00") == ["left"]
+    async with cast.world.unchanged():
+        assert (await _validate(cast, left))["code"] == "WRONG_STATE"
+        assert (await _cancel(cast, left))["code"] == "WRONG_STATE"
+        assert await _fire(cast, payments.expire, left) is None, "it is not this request's"
+        assert (await _ask_d(cast, basketNumber="left", paymentDeadline="2020-07-05"))["code"] == "ALREADY_EXISTS"
+        assert await _fire(cast, payments.auto_validate, before) is None, "it was asked for before the choice"
+    await _fire(cast, payments.auto_validate, left)
+    swept = await cast.read(left)
+    assert swept == now | {"lastActionAt": "2020-06-26T22:00:00+00:00"}
+    await _fire(cast, payments.expire, before)
+    assert (await cast.read(before))["status"] == "EXPIRED"
+    assert (await _collected(cast), await _held(cast)) == (30_00 + 25_00, 0)
+    assert (await cast.world.wallet("ines"), await cast.world.wallet("eric")) == (45_00, 25_00)
+    mail = await cast.running.mail("ines@example.com", left["transactionNumber"])
+    assert "a validé votre paiement : 30,00\u00a0€" in mail["subject"]
+    async with cast.world.unchanged():
+        assert await _fire(cast, payments.auto_validate, left) is None
+    assert (await cast.read(without))["status"] == "EXPIRED", "without a window there is nothing to validate"
+
+
+async def _chosen(cast: Cast) -> dict[str, bool]:
+    listed = await cast.till.ask("{ paymentRequests { nodes { basketNumber autoValidation } } }")
+    return {node["basketNumber"]: node["autoValidation"] for node in listed["paymentRequests"]["nodes"]}
+
+
+async def _received(cast: Cast, amount: str) -> list[str]:
+    listed = await cast.till.ask(
+        "query ($filter: PaymentRequestFilter) { paymentRequests(filter: $filter) { nodes { basketNumber } } }",
+        filter={"minReceived": amount, "maxReceived": amount},
+    )
+    return [node["basketNumber"] for node in listed["paymentRequests"]["nodes"]]
+
+
 # ── the merchant is told ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -591,6 +663,54 @@ async def test_P13_AP7_the_merchant_is_warned_24_hours_before_the_window_ends(ca
     assert request["transactionNumber"] in mail["text"]
     async with cast.world.unchanged():
         assert (await cast.read(request))["status"] == "TO_VALIDATE", "a warning changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("hours", "waits_until"),
+    [
+        ((8, 20), paris(2020, 6, 26, 8)),
+        ((1, 2), paris(2020, 6, 26, 1)),
+        ((0, 24), None),
+        ((0, 1), None),
+    ],
+)
+async def test_AP7_warnings_wait_for_the_issuer_s_hours(
+    cast: Cast, hours: tuple[int, int], waits_until: datetime | None
+) -> None:
+    await set_rules(cast.world, "--warning-hours", "{}-{}".format(*hours))
+    to = f"caisse@{cast.world.slug}.example"
+    await cast.world.freeze(paris(2020, 6, 24, 11, 33))
+    request = await _ask_d(cast, notifyEmail=to)
+    await _pay(cast, request)
+    await cast.world.freeze(paris(2020, 6, 26))
+    await _fire(cast, payments.warn, request)
+    if waits_until is not None:
+        rows = await cast.world.as_owner(
+            "SELECT d.due_at + (i.frozen_at - clock_timestamp()) AS at FROM deadlines d JOIN issuers i USING (tenant)"
+            " WHERE tenant = $1 AND d.name = 'warn'",
+            cast.world.tenant,
+        )
+        assert abs(rows[0]["at"] - waits_until) < timedelta(seconds=10)
+        await cast.world.freeze(waits_until - timedelta(microseconds=1))
+        await _fire(cast, payments.warn, request)
+        assert [mail for mail in await cast.running.mails(to) if "À valider" in mail["subject"]] == []
+        await cast.world.freeze(waits_until)
+        await _fire(cast, payments.warn, request)
+    assert request["transactionNumber"] in (await cast.running.mail(to, "À valider avant le 26/06/2020"))["text"]
+
+
+async def test_AP7_hours_that_come_too_late_warn_of_nothing(cast: Cast) -> None:
+    await set_rules(cast.world, "--warning-hours", "8-20")
+    await cast.world.freeze(paris(2020, 6, 24, 11, 33))
+    request = await _ask_c(cast, validationDays=1)
+    await cast.world.freeze(paris(2020, 6, 24, 11, 40))
+    await _pay(cast, request)
+    await cast.world.freeze(paris(2020, 6, 25, 20))
+    await _fire(cast, payments.warn, request)
+    await cast.world.freeze(paris(2020, 6, 26))
+    assert await _fire(cast, payments.warn, request) is None
+    rows = await cast.world.as_owner("SELECT name FROM deadlines WHERE tenant = $1", cast.world.tenant)
+    assert [row["name"] for row in rows] == ["expire"]
 
 
 async def test_P13_AP7_the_warning_is_due_24_hours_before(cast: Cast) -> None:

@@ -77,6 +77,14 @@ async def test_P8_the_filter_expired_and_then_export_gives_those_rows_only(cast:
         assert [row["N° de panier"] for row in rows] == baskets == await _on_the_screen(cast.signatory, where)
 
 
+async def test_P8_an_export_keeps_the_order_of_the_screen(cast: Cast) -> None:
+    for basket, amount in (("b", "22,00"), ("c", "21,00"), ("a", "23,00")):
+        await cast.ask(amount, basketNumber=basket)
+    for order, baskets in (("BASKET_NUMBER", "abc"), ("AMOUNT", "abc"), ("LOWEST_AMOUNT", "cba"), ("OLDEST", "bca")):
+        rows = _rows(await _exported(cast, orderBy=order))
+        assert "".join(str(row["N° de panier"]) for row in rows) == baskets, order
+
+
 async def test_days_of_an_export_are_days_in_paris_both_included(cast: Cast) -> None:
     for basket, at in (
         ("before", (23, 21, 59)),

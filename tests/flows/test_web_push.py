@@ -390,6 +390,30 @@ def test_the_key_lasts_as_long_as_the_oldest_secret(servers: Servers) -> None:
     assert len(_from_base64url(key_with(old))) == 65
 
 
+async def test_who_signs_out_takes_the_device_along(cast: Cast) -> None:
+    """Here, from another device, or everywhere at once; what others have registered stays."""
+    async with (
+        await cast.running.client(cast.world, "eric") as phone,
+        await cast.running.client(cast.world, "eric") as tablet,
+    ):
+        for client, n in ((cast.ines, 0), (cast.eric, 1), (phone, 2), (tablet, 3)):
+            await _subscribe(client, Device().subscription(f"{ADDRESS}{n}"))
+        assert await _registered(cast) == {0, 1, 2, 3}
+        await phone.ask("mutation { signOut }")
+        assert await _registered(cast) == {0, 1, 3}
+        devices = (await cast.eric.ask("{ devices { id current } }"))["devices"]
+        (other,) = [device["id"] for device in devices if not device["current"]]
+        await cast.eric.do("signOutDevice", "... on Done { message }", id=other)
+        assert await _registered(cast) == {0, 1}
+        user = (await cast.eric.ask("{ viewer { user { id } } }"))["viewer"]["user"]["id"]
+        await cast.agent.do("deactivateUser", "... on User { active }", id=user)
+        assert await _registered(cast) == {0}
+
+
+async def _registered(cast: Cast) -> set[int]:
+    return {int(row["endpoint"].removeprefix(ADDRESS)) for row in await _rows(cast, "push_subscriptions")}
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

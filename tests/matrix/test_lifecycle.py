@@ -21,7 +21,7 @@ from tests.world import Running, Servers
 
 pytestmark = pytest.mark.anyio
 
-VERBS = ("pay", "decline", "change_collection", "validate", "cancel", "expire", "warn")
+VERBS = ("pay", "decline", "change_collection", "validate", "cancel", "expire", "auto_validate", "warn")
 CHANGES = {"VALIDATED", "TO_VALIDATE", "AWAITING_PAYMENT", "CANCELLED", "EXPIRED", "told"}
 ASKED_AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
 FLOWS: dict[str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ FLOWS: dict[str, dict[str, Any]] = {
     "B": {"paymentDeadline": "2026-03-05", "customerIdentifier": "ines@example.com"},
     "C": {"validationDays": 2, "customerIdentifier": "ines"},
     "D": {"paymentDeadline": "2026-03-05", "validationDays": 2, "customerIdentifier": "ines@example.com"},
+    "C by itself": {"validationDays": 2, "customerIdentifier": "ines"},
 }
 
 STATUS_OF = {
@@ -39,12 +40,14 @@ STATUS_OF = {
     "a day left to do so": "TO_VALIDATE",
     "too late to validate": "EXPIRED",
     "expired paid": "EXPIRED",
+    "the window is over": "VALIDATED",
+    "validated by itself": "VALIDATED",
     "validated": "VALIDATED",
     "cancelled": "CANCELLED",
     "declined": "CANCELLED",
     "given back": "CANCELLED",
 }
-"""Two of them are expired by the clock alone: nothing has swept them yet."""
+"""Three of them are so by the clock alone: nothing has swept them yet."""
 
 TABLES = {
     "A": """
@@ -93,6 +96,20 @@ cancelled            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STA
 declined             | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing
 given back           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing
 """,
+    "C by itself": """
+                     | pay         | decline     | change_collection | validate    | cancel      | expire  | auto_validate | warn
+waiting              | TO_VALIDATE | CANCELLED   | AWAITING_PAYMENT  | WRONG_STATE | CANCELLED   | nothing | nothing       | nothing
+too late to pay      | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | EXPIRED | nothing       | nothing
+expired unpaid       | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | nothing | nothing       | nothing
+to validate          | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing | nothing       | nothing
+a day left to do so  | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing | nothing       | told
+the window is over   | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | VALIDATED     | called off
+validated by itself  | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
+validated            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
+cancelled            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
+declined             | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
+given back           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
+""",  # noqa: E501 — a table
 }
 """Flow → status × verb → the new status, the code of the refusal, or of what the clock fires: `nothing`, `told`, or
 `called off` when the warning is no longer wanted."""
@@ -129,10 +146,10 @@ async def stage(servers: Servers, running: Running) -> AsyncIterator[Stage]:
 
 
 def _read(table: str) -> dict[str, dict[str, str]]:
-    """A row for each state: verb → what comes of it."""
+    """A row for each state: verb → what comes of it. Nothing validates by itself where that has no column."""
     head, *lines = ([cell.strip() for cell in line.split("|")] for line in table.strip("\n").splitlines())
-    assert tuple(head[1:]) == VERBS
-    return {line[0]: dict(zip(VERBS, line[1:], strict=True)) for line in lines}
+    assert set(VERBS) - set(head) <= {"auto_validate"}
+    return {line[0]: {"auto_validate": "nothing"} | dict(zip(head[1:], line[1:], strict=True)) for line in lines}
 
 
 def test_the_tables_name_every_verb_and_every_status() -> None:
@@ -174,6 +191,12 @@ async def _reach(stage: Stage, flow: str, state: str) -> Asked:
     """A new request, brought into the state by what people and the clock do."""
     cast, world = stage.cast, stage.cast.world
     await world.freeze(ASKED_AT)
+    await cast.agent.do(
+        "updateMerchant",
+        "... on Merchant { id }",
+        id=world.merchants["708900"].global_id,
+        autoValidation=flow == "C by itself",
+    )
     asked = await cast.till.do(
         "createPaymentRequest",
         "... on PaymentRequest { id }",
@@ -186,7 +209,7 @@ async def _reach(stage: Stage, flow: str, state: str) -> Asked:
         "SELECT token FROM payment_requests WHERE tenant = $1 AND id = $2", world.tenant, read_global_id(asked["id"])[2]
     )
     request = Asked(asked["id"], rows[0]["token"])
-    for step in _STEPS[state] if flow in "CD" or state != "validated" else ("pay",):
+    for step in _STEPS[state] if "validationDays" in FLOWS[flow] or state != "validated" else ("pay",):
         match step:
             case "paymentDeadline" | "validationDeadline":
                 await world.freeze(await _instant(cast, request, step))
@@ -205,6 +228,8 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "a day left to do so": ("pay", "a day before"),
     "too late to validate": ("pay", "validationDeadline"),
     "expired paid": ("pay", "validationDeadline", "expire"),
+    "the window is over": ("pay", "validationDeadline"),
+    "validated by itself": ("pay", "validationDeadline", "auto_validate"),
     "validated": ("pay", "validate"),
     "cancelled": ("cancel",),
     "declined": ("decline",),
@@ -218,8 +243,8 @@ async def _instant(cast: Cast, request: Asked, deadline: str) -> datetime:
 
 
 async def _do(stage: Stage, verb: str, request: Asked) -> str:
-    if verb in ("expire", "warn"):
-        deed = payments.expire if verb == "expire" else payments.warn
+    deed = {"expire": payments.expire, "auto_validate": payments.auto_validate, "warn": payments.warn}.get(verb)
+    if deed is not None:
         done = await perform(stage.cast.world.database, stage.system, deed, request.uuid)
         return "nothing" if not isinstance(done, PaymentRequest) else "told" if verb == "warn" else str(done.status)
     by = stage.cast.ines if verb in ("pay", "decline") else stage.cast.till

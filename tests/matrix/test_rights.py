@@ -579,6 +579,9 @@ ROWS: dict[str, Row] = {
         """,
         of_nobody=True,
     ),
+    "Mutation.updateMerchant": Row(
+        lambda s, side, role: _input(id=side.merchant.global_id, autoValidation=False), ADMINISTERED
+    ),
     "Mutation.createPointOfSale": Row(
         lambda s, side, role: _input(merchantId=side.merchant.global_id, code=f"N{next(s.numbers)}", name="Ponton"),
         ADMINISTERED,

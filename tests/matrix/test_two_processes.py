@@ -4,13 +4,11 @@ not."""
 import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 import websockets
 
@@ -22,7 +20,7 @@ from escarcelle.embedded import free_ports
 from escarcelle.stories.telling import next_of
 from tests.flows.cast import Cast, assembled
 from tests.matrix import audited, connections, outcome
-from tests.world import Running, Servers, environment
+from tests.world import Running, Servers, environment, wait_until_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +86,7 @@ def two_processes(own_servers: Servers) -> Iterator[tuple[Running, Running]]:
     try:
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         for url in urls:
-            _wait_for(url)
+            wait_until_ready(url)
         first, second = (Running(own_servers, own_servers.settings, url, "") for url in urls)
         yield first, second
     finally:
@@ -198,14 +196,3 @@ async def _until_the_relay_works(stage: Stage) -> None:
         request = await stage.ask("premier")
         while await _next(events, 30) != (request.global_id, "AWAITING_PAYMENT"):
             pass
-
-
-def _wait_for(url: str) -> None:
-    give_up_at = time.monotonic() + 30
-    while True:
-        try:
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            assert time.monotonic() < give_up_at, "the API does not start"
-        time.sleep(0.05)

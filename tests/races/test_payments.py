@@ -5,9 +5,6 @@ import asyncio
 import os
 import random
 import secrets
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -15,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 from domain import payments
@@ -24,8 +20,7 @@ from domain.parties import credit_holder
 from domain.payments import PaymentRequest
 from domain.work import perform
 from escarcelle.clients import Client
-from escarcelle.embedded import free_port
-from tests.world import Running, Servers, World, environment
+from tests.world import Running, Servers, World, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -43,15 +38,8 @@ CANCELLED = "... on PaymentRequest { id status }"
 @pytest.fixture(scope="module")
 def two_processes(servers: Servers) -> Iterator[Running]:
     """The API in two processes that share a port, so that nothing in one process's memory can decide a race."""
-    port = free_port()
-    command = [sys.executable, "-m", "escarcelle", "serve", "--port", str(port), "--processes", "2"]
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, env=environment(servers.settings)) as api:
-        try:
-            _wait_for(url)
-            yield Running(servers=servers, settings=servers.settings, url=url, mail_page_url="")
-        finally:
-            api.terminate()
+    with serving(servers, processes=2) as running:
+        yield running
 
 
 @pytest.fixture
@@ -347,14 +335,3 @@ async def test_sixty_customers_pay_one_merchant(crowd: Crowd) -> None:
     for reference in customers:
         assert await crowd.world.wallet(reference) == 500_00 - spent[reference]
     assert await crowd.collected() == spent.total()
-
-
-def _wait_for(url: str) -> None:
-    give_up_at = time.monotonic() + 30
-    while True:
-        try:
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            assert time.monotonic() < give_up_at, "the API does not start"
-        time.sleep(0.05)
