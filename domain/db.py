@@ -236,6 +236,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.shares_commits = settings.share_commits
         self._deeds: asyncpg.Pool | None = None
         self._turns = asyncio.Semaphore(settings.deed_connections)
         self._questions: AsyncEngine = create_async_engine(

@@ -89,8 +89,17 @@ async def forget_session(work: Work, session_id: UUID) -> None:
     table = PushSubscription.table.c
     for (subscription_id,) in await work.read(sa.select(table.id).where(table.session_id == session_id)):
         subscription = await work.take(PushSubscription.maybe(id=subscription_id))
-        if subscription is not None:
+        if subscription is not None and subscription.session_id == session_id:
             work.remove(subscription)
+
+
+async def keep_devices(work: Work, old_session_id: UUID, session_id: UUID) -> None:
+    """Within a deed: a new session takes over from an old one on the same device."""
+    table = PushSubscription.table.c
+    for (subscription_id,) in await work.read(sa.select(table.id).where(table.session_id == old_session_id)):
+        subscription = await work.take(PushSubscription.maybe(id=subscription_id))
+        if subscription is not None:
+            work.change(subscription, session_id=session_id)
 
 
 async def tell_devices(work: Work, notice: Notice, holder_id: UUID | None) -> None:

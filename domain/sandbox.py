@@ -38,6 +38,11 @@ class Due:
     name: str
     instant: datetime
 
+    @property
+    def subject_and_name(self) -> tuple[UUID, str]:
+        """What tells it from others, whatever its instant."""
+        return self.subject_id, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -86,7 +91,9 @@ async def move_on(work: Work, actor: Actor, left: timedelta, tried: frozenset[Du
         Due(row["subject_kind"], row["subject_id"], row["name"], row["due_at"] + issuer.clock_offset)
         for row in await work.read(_pending(MOST_DEADLINES + len(tried)))
     ]
-    waiting = [due for due in pending if due not in tried]
+    # On a clock that stands still what waits has a new instant each time.
+    names = {due.subject_and_name for due in tried} if issuer.frozen_at is not None else set()
+    waiting = [due for due in pending if due not in tried and due.subject_and_name not in names]
     now = work.real_now + issuer.clock_offset
     if issuer.frozen_at is not None:
         # Real time says nothing about the instants of a clock that stands still: each deed decides whether it is due.

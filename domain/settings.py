@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     question_connections: int = Field(
         16, ge=1, le=200, description="Database connections for queries, in each API process."
     )
+    share_commits: bool = Field(
+        True, description="Whether deeds of an issuer that come at the same time share a transaction."
+    )
     worker_threads: int = Field(8, ge=1, le=64, description="Messages that one task process handles at once.")
     sign_in_tries_per_minute: int = Field(60, ge=1, description="Sign-ins tried from one address.")
     session_hours: int = Field(12, ge=1, le=24 * 90, description="How long a sign-in lasts.")

@@ -332,8 +332,10 @@ async def set_password(
     assert actor.user_id is not None, "only users have passwords"
     password = await work.take(Password.by(user_id=actor.user_id))
     work.change(password, hash=password_hash, temporary=False, links_since=work.real_now)
-    await end_sessions(work, actor.user_id)
     session = await open_session(work, actor, token_digest, lasts, description)
+    if actor.session_id is not None:
+        await push.keep_devices(work, actor.session_id, session.id)
+    await end_sessions(work, actor.user_id)
     return work.note("change_password", session)
 
 

@@ -2,7 +2,7 @@
 declarations. No rule stands in them: no status, no comparison of amounts."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
-from domain.db import Row
+from domain.db import Locator, Row
 from domain.deadlines import Deadline
 from domain.ledger import Balance
 
@@ -33,11 +33,20 @@ class Effects:
 
 # ── the statement that reads ──────────────────────────────────────────────────────────────────────────────────────────
 
-_Wanted = tuple[tuple[type[Row], tuple[tuple[str, bool], ...]], ...]
+Wanted = tuple[tuple[type[Row], tuple[tuple[str, bool], ...]], ...]
+"""The shape of what is taken: the tables, and the columns each row is found by, with whether several values will do."""
+
+
+def shape_of(locators: Iterable[Locator[Any]]) -> Wanted:
+    """The shape of what these locators take."""
+    return tuple(
+        (locator.row, tuple((name, isinstance(value, tuple)) for name, value in locator.where.items()))
+        for locator in locators
+    )
 
 
 @lru_cache(maxsize=1_000)
-def take_statement(wanted: _Wanted) -> str:
+def take_statement(wanted: Wanted) -> str:
     """Locking parts one after the other (each waits for the one before), and above them the clock and the key: there,
     both are read only once every lock is granted."""
     parts, joins, columns, parameter = [], [], [], 5
@@ -61,6 +70,39 @@ def take_statement(wanted: _Wanted) -> str:
         + " EXISTS (SELECT FROM inbox WHERE tenant = $1 AND message_id = $4::uuid)"
         + "".join(f", {name}" for name in columns)
         + " FROM (VALUES (1)) AS one"
+        + "".join(joins)
+    )
+
+
+@lru_cache(maxsize=1_000)
+def shared_take_statement(wanted: Wanted) -> str:
+    """The same for several deeds, given as documents in $2 and numbered by `n`. No lock is waited for: behind each
+    deed's columns stands, for each of its rows, whether there is such a row at all, locked by somebody else or not."""
+    parts, joins, columns, exist = [], [], [], []
+    given: list[str] = []
+    for at, (row, where) in enumerate(wanted):
+        conditions = ["r.tenant = $1"]
+        for name, several in where:
+            sql = row.table.c[name].type.compile(dialect=DIALECT)
+            value = f"v{len(given)}"
+            given.append(f"{value} {sql}{'[]' if several else ''}")
+            conditions.append(f"r.{name} = ANY(w.{value})" if several else f"r.{name} = w.{value}")
+        found = " AND ".join(conditions)
+        parts.append(
+            f"taken{at} AS MATERIALIZED (SELECT w.n, {', '.join(f'r.{name}' for name in row.columns)}"
+            f" FROM wanted w JOIN {row.table.name} r ON {found} FOR NO KEY UPDATE OF r SKIP LOCKED)"
+        )
+        joins.append(f" LEFT JOIN taken{at} ON taken{at}.n = w.n")
+        columns += [f"taken{at}.{name}" for name in row.columns]
+        exist.append(f"EXISTS (SELECT FROM {row.table.name} r WHERE {found})")
+    document = ", ".join(("n integer", "key_scope_id uuid", "key text", "message_id uuid", *given))
+    return (
+        f"WITH wanted AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS j({document}))"
+        + "".join(f", {part}" for part in parts)
+        + " SELECT w.n, tenant_clock($1), clock_timestamp(), key_seen($1, w.key_scope_id, w.key),"
+        + " EXISTS (SELECT FROM inbox WHERE tenant = $1 AND message_id = w.message_id)"
+        + "".join(f", {name}" for name in (*columns, *exist))
+        + " FROM wanted w"
         + "".join(joins)
     )
 
@@ -90,13 +132,47 @@ def plan(effects: Effects) -> tuple[tuple[_Part, ...], str, tuple[int, ...]]:
         groups["upsert", Deadline, Deadline.columns].append({n: getattr(deadline, n) for n in Deadline.columns})
     for subject_id, name in effects.no_longer:
         groups["call off", Deadline, ()].append({"subject_id": subject_id, "name": name})
-    data = {f"d{n}": rows for n, rows in enumerate(groups.values())}
-    expected = tuple(len(rows) for (kind, _, _), rows in groups.items() if kind != "call off")
-    return tuple(groups), orjson.dumps(data, default=_as_json).decode(), expected
+    # One order for the same parts, whatever the deeds: a statement is prepared once for each shape.
+    shape = tuple(sorted(groups, key=_place_of))
+    expected = tuple(len(groups[part]) for part in shape if part[0] != "call off")
+    return shape, as_json({f"d{n}": groups[part] for n, part in enumerate(shape)}), expected
 
 
-def _as_json(value: object) -> str:
+def merged(several: Sequence[Effects]) -> Effects | None:
+    """The effects of several deeds, to be written as one. None when there are none, or when two want the same row or
+    deadline, which one statement would write once."""
+    if not several:
+        return None
+    together = Effects()
+    for effects in several:
+        for kept, more in (
+            (together.created, effects.created),
+            (together.changed, effects.changed),
+            (together.statuses_before, effects.statuses_before),
+            (together.removed, effects.removed),
+            (together.nets, effects.nets),
+            (together.deadlines, effects.deadlines),
+            (together.no_longer, effects.no_longer),
+        ):
+            if not kept.keys().isdisjoint(more):
+                return None
+            kept.update(more)  # type: ignore[arg-type]
+    return together
+
+
+def as_json(document: object) -> str:
+    """As the statements' parameters have it."""
+    return orjson.dumps(document, default=_as_text).decode()
+
+
+def _as_text(value: object) -> str:
     return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _place_of(part: _Part) -> tuple[bool, str, str, tuple[str, ...]]:
+    # Another deed with the same key waits for it: the key comes last.
+    kind, row, columns = part
+    return row.table.name == "idempotency_keys", kind, row.table.name, columns
 
 
 @lru_cache(maxsize=5_000)

@@ -12,15 +12,18 @@ statement, made of one fragment for each kind of effect; no fragment holds a rul
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from domain import ledger
 from domain.codes import new_id
@@ -32,8 +35,9 @@ from domain.ledger import Account, AccountKind, Balance, DerivedAccount, Posting
 from domain.lifecycle import LIFECYCLES
 from domain.notices import Notice
 from domain.outbox import InboxRow, OutboxRow, Topic
-from domain.statements import DIALECT, Effects, plan, take_statement, write_statement
+from domain.statements import DIALECT, Effects
 from domain.texts import Text
+from domain.transactions import Asked, Decision, Sharing, Transaction, alone
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -115,13 +119,13 @@ class _AlreadyDone(Exception):
 class Work:
     """The door. One per deed and transaction."""
 
-    def __init__(self, connection: asyncpg.Connection, doer: Doer, key: Key | None, message_id: UUID | None) -> None:
+    def __init__(self, transaction: Transaction, doer: Doer, key: Key | None, message_id: UUID | None) -> None:
         self.tenant = doer.tenant
         self.doer = doer
         self.effects = Effects()
         self.now: datetime = cast(datetime, None)
         self.real_now: datetime = cast(datetime, None)
-        self._connection = connection
+        self._transaction = transaction
         self._key = key
         self._message_id = message_id
         self._taken: dict[tuple[type[Row], tuple[object, ...]], Row] = {}
@@ -144,23 +148,9 @@ class Work:
     async def take(self, *locators: Locator[Any]) -> Any:
         """Lock these rows, in this order (the aggregate first, balances last and by account), then read the clock.
         Raises Refused(NOT_FOUND) when a required one is missing. A row taken twice is one object."""
-        shape = tuple(
-            (locator.row, tuple((name, isinstance(value, tuple)) for name, value in locator.where.items()))
-            for locator in locators
-        )
         key = self._key
-        values = [
-            value if not isinstance(value, tuple) else list(value)
-            for locator in locators
-            for value in locator.where.values()
-        ]
-        row = await self._connection.fetchrow(
-            take_statement(shape),
-            self.tenant,
-            key.scope_id if key else None,
-            key.key if key else None,
-            self._message_id,
-            *values,
+        row = await self._transaction.take(
+            Asked(self.tenant, locators, key.scope_id if key else None, key.key if key else None, self._message_id)
         )
         self.now, self.real_now = row[0], row[1]
         if row[2] is not None:
@@ -174,14 +164,12 @@ class Work:
             at += width
         return None if not found else found[0] if len(found) == 1 else tuple(found)
 
-    async def read(self, question: sa.Select[Any]) -> list[asyncpg.Record]:
-        """Ask the database, after the locks and in the same transaction."""
-        compiled = question.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-        parameters = compiled.construct_params()
-        return cast(
-            list[asyncpg.Record],
-            await self._connection.fetch(str(compiled), *(parameters[name] for name in compiled.positiontup or ())),
-        )
+    async def read(self, question: sa.Select[Any], **values: object) -> list[asyncpg.Record]:
+        """Ask the database, after the locks and in the same transaction. A question that is asked often stands in a
+        constant, with `values` for its parameters: it is then translated once."""
+        compiled = _translated_once(question) if values else _translated(question)
+        parameters = compiled.construct_params(values)
+        return await self._transaction.fetch(str(compiled), *(parameters[name] for name in compiled.positiontup or ()))
 
     # ── what a deed may do ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,13 +313,14 @@ class Work:
 
     async def flush(self) -> None:
         """Write what is decided so far, where what follows can only be written after it."""
-        await self._write()
+        self._announce()
+        await self._transaction.write(self.effects)
         self.effects = Effects()
 
     # ── for `perform` ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def write(self, result: object) -> None:
-        """Write every effect, in one statement. Raises what the database refuses with."""
+    def decided(self, result: object) -> Effects:
+        """Everything that is to be written, with the key and the message that led to it."""
         if self._key is not None and isinstance(result, Entity):
             row = IdempotencyKey(
                 tenant=self.tenant,
@@ -344,18 +333,10 @@ class Work:
             self.effects.created[row] = None
         if self._message_id is not None:
             self.effects.created[InboxRow(tenant=self.tenant, message_id=self._message_id)] = None
-        await self._write()
+        self._announce()
+        return self.effects
 
     # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _write(self) -> None:
-        self._announce()
-        shape, data, expected = plan(self.effects)
-        if not shape:
-            return
-        found = await self._connection.fetchrow(write_statement(shape), self.tenant, data)
-        if tuple(found) != expected:
-            raise RuntimeError(f"wrote {tuple(found)} rows instead of {expected} in {[part[:2] for part in shape]}")
 
     def _answer_again(self, seen: Mapping[str, str]) -> None:
         assert self._key is not None
@@ -429,53 +410,47 @@ async def perform(
     message_id: UUID | None = None,
     **named: Any,
 ) -> T | Replayed | None:
-    """Run `deed(work, doer, …)` in a transaction of its own: all of it is committed, or nothing.
+    """Run `deed(work, doer, …)`: all of it is committed, or nothing. Deeds of a tenant that come at the same time share
+    a transaction.
 
     Returns what the deed returns; `Replayed` when the key has been used before with the same input; None when the
     message has been handled before. Raises Refused, with nothing done save what the refusal keeps. A deed that meets
     another at the same instant (one name, one key, a deadlock) is run again."""
-    for run in range(_RUNS):
+
+    async def decide(transaction: Transaction) -> Decision:
+        work = Work(transaction, doer, key, message_id)
         try:
-            return await asyncio.shield(
-                asyncio.ensure_future(_once(database, doer, deed, arguments, named, key, message_id))
-            )
+            result = await deed(work, doer, *arguments, **named)
         except _AlreadyDone as done:
-            return done.replayed
-        except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-            if run == _RUNS - 1:
-                raise
-    raise AssertionError("unreachable")
+            return Decision(None, done.replayed)
+        except Refused as refused:
+            return Decision(work.decided(None) if refused.keeps_effects else None, error=refused)
+        return Decision(work.decided(result), result)
 
-
-async def _once(
-    database: Database,
-    doer: Doer,
-    deed: Callable[..., Awaitable[T]],
-    arguments: Iterable[Any],
-    named: Mapping[str, Any],
-    key: Key | None,
-    message_id: UUID | None,
-) -> T:
-    async with database.connection() as connection:
-        committed = False
-        try:
-            await connection.execute(f"BEGIN; SET LOCAL app.tenant = '{doer.tenant:d}'")
-            work = Work(connection, doer, key, message_id)
+    async def by_itself() -> Any:
+        for run in range(_RUNS):
             try:
-                result = await deed(work, doer, *arguments, **named)
-            except Refused as refused:
-                if refused.keeps_effects:
-                    await work.write(None)
-                    await connection.execute("COMMIT")
-                    committed = True
-                raise
-            await work.write(result)
-            await connection.execute("COMMIT")
-            committed = True
-            return result
-        finally:
-            if not committed and not connection.is_closed():
-                await connection.execute("ROLLBACK")
+                return await alone(database, doer.tenant, decide)
+            except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                if run == _RUNS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    if not database.shares_commits:
+        return cast(T | Replayed | None, await asyncio.shield(asyncio.ensure_future(by_itself())))
+    sharing = _SHARING.get(database)
+    if sharing is None:
+        sharing = _SHARING[database] = Sharing()
+    return cast(T | Replayed | None, await sharing.perform(database, doer.tenant, decide, by_itself))
+
+
+def _translated(question: sa.Select[Any]) -> SQLCompiler:
+    return question.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+
+
+_translated_once: Final = lru_cache(maxsize=200)(_translated)
+
+_SHARING: Final[WeakKeyDictionary[Database, Sharing]] = WeakKeyDictionary()
 
 
 def _account(side: Side) -> UUID:

@@ -626,8 +626,7 @@ _DEADLINES: Final = (
           SELECT r.tenant, r.id AS subject_id, x.name, x.needed, 'preq' AS kind
           FROM payment_requests r
           CROSS JOIN LATERAL (VALUES
-            ('expire', true, r.status = 'AWAITING_PAYMENT' OR r.status = 'TO_VALIDATE' AND NOT r.auto_validation),
-            ('auto_validate', true, r.status = 'TO_VALIDATE' AND r.auto_validation),
+            ('expire', true, r.status IN ('AWAITING_PAYMENT', 'TO_VALIDATE')),
             ('warn', false, r.status = 'TO_VALIDATE')
           ) AS x(name, needed, allowed)
           WHERE r.tenant = coalesce($1, r.tenant) AND x.allowed
@@ -663,9 +662,9 @@ _DEADLINES: Final = (
           ELSE r.validation_deadline END AS due_at) AS x
         WHERE d.tenant = coalesce($1, d.tenant)
           AND (d.due_at BETWEEN x.due_at AND x.due_at + interval '10 seconds') IS NOT TRUE
-          -- A warning may wait for the issuer's hours, for less than a day.
-          AND (d.name = 'warn' AND d.due_at > x.due_at AND d.due_at < x.due_at + interval '1 day'
-               AND extract(hour FROM d.due_at AT TIME ZONE 'Europe/Paris') = i.warning_from_hour) IS NOT TRUE
+          -- A warning may wait for the hour that the issuer had chosen then, while there is something to warn of.
+          AND (d.name = 'warn' AND d.due_at > x.due_at AND d.due_at < r.validation_deadline
+               AND d.due_at < date_trunc('hour', d.due_at, 'Europe/Paris') + interval '10 seconds') IS NOT TRUE
         """,
     ),
 )
@@ -696,8 +695,9 @@ _JOURNAL: Final = (
                  r.amount_paid IS NOT NULL AS paid, r.validation_days IS NOT NULL AS has_window,
                  count(*) FILTER (WHERE j.kind = 'preq.pay') AS payments,
                  count(*) FILTER (WHERE j.kind IN ('preq.validate', 'preq.auto_validate')) AS validations,
-                 count(*) FILTER (WHERE j.kind = 'preq.auto_validate' AND
-                   (NOT r.auto_validation OR j.at < r.validation_deadline)) AS too_early,
+                 count(*) FILTER (WHERE j.kind = 'preq.auto_validate' AND (NOT r.auto_validation OR
+                   j.at < r.validation_deadline OR j.user_id IS NOT NULL OR r.amount_validated < r.amount_paid)
+                   OR j.kind = 'preq.validate' AND j.at >= r.validation_deadline) AS out_of_time,
                  count(*) FILTER (WHERE j.kind = 'preq.cancel') AS cancellations,
                  count(*) FILTER (WHERE j.kind = 'preq.decline') AS declines,
                  count(*) FILTER (WHERE j.kind = 'preq.expire') AS expiries,
@@ -728,8 +728,8 @@ _JOURNAL: Final = (
         CROSS JOIN LATERAL (VALUES
           ('its creation first, at created_at', r.creation = r.first AND r.created_then),
           ('one payment if paid, at paid_at', r.payments = r.paid::integer AND (NOT r.paid OR r.paid_then)),
-          ('one validation if VALIDATED in a window',
-            r.validations = (r.has_window AND r.status = 'VALIDATED')::integer AND r.too_early = 0),
+          ('one validation if VALIDATED in a window: before its end, or at it by the clock alone',
+            r.validations = (r.has_window AND r.status = 'VALIDATED')::integer AND r.out_of_time = 0),
           ('one cancellation or refusal if CANCELLED',
             r.cancellations + r.declines = (r.status = 'CANCELLED')::integer),
           ('no refusal of what was paid', r.declines = 0 OR NOT r.paid),

@@ -12,7 +12,6 @@ validates it, perhaps for less, or cancels; what it has not done when the window
 from domain.payments import letters
 from domain.payments.baskets import suggested_basket_number
 from domain.payments.deeds import (
-    auto_validate,
     cancel,
     change_collection,
     create,
@@ -79,7 +78,6 @@ __all__ = [
     "acted_on",
     "allowed_actions",
     "allowed_offer_actions",
-    "auto_validate",
     "cancel",
     "change_collection",
     "changed_requests",

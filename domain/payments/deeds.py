@@ -60,14 +60,13 @@ async def create(
     identifier, collection = _collection(flow, customer_identifier)
     notify_email = fields.email(notify_email, "input.notifyEmail")
 
-    point_of_sale, namesake = await work.take(
-        PointOfSale.by(id=point_of_sale_id),
+    namesake = await work.take(
         PaymentRequest.maybe(
             point_of_sale_id=point_of_sale_id, basket_number=basket_number, status=tuple(map(str, LIVE))
-        ),
+        )
     )
-    actor.require_at(point_of_sale.merchant_id, point_of_sale.id, Right.COLLECT)
-    rules, merchant = await _rules_and_merchant(work, point_of_sale.merchant_id)
+    rules, merchant, point_of_sale = await _rules_at(work, point_of_sale_id)
+    actor.require_at(merchant.id, point_of_sale.id, Right.COLLECT)
     if not merchant.active:
         raise Refused(
             RefusalCode.FORBIDDEN,
@@ -108,7 +107,7 @@ async def create(
             id=new_id(),
             flow=flow,
             status=PaymentRequestStatus.AWAITING_PAYMENT,
-            merchant_id=point_of_sale.merchant_id,
+            merchant_id=merchant.id,
             point_of_sale_id=point_of_sale.id,
             basket_number=basket_number,
             amount_requested=cents,
@@ -194,7 +193,7 @@ async def pay(work: Work, actor: Actor, token: str, amount: str | None = None) -
         reservation = work.reserve(request, wallet, request.held_account, cents, "payment")
         work.move(request, verb, **paid, validation_deadline=ends_at, reservation_id=reservation)
         work.deadline(request, "warn", max(work.now, ends_at - WARNING))
-        work.deadline(request, "auto_validate" if request.auto_validation else "expire", ends_at)
+        work.deadline(request, "expire", ends_at)
     work.tell(Notice("payment_received", request))
     return work.note("pay", request, amount=cents, point_of_sale_id=request.point_of_sale_id, holder_id=actor.holder_id)
 
@@ -256,23 +255,17 @@ async def cancel(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest:
 
 @when_due(PaymentRequest, "expire")
 async def expire(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | None:
-    """A time limit has passed: nobody pays any more (P25, AP5); what was paid and not validated goes back (AP1)."""
+    """A time limit has passed: nobody pays any more (P25, AP5); what was paid and not validated goes back, or is
+    validated whole where the merchant has chosen so (AP1)."""
     request = await work.take(PaymentRequest.by(id=request_id))
+    if LIFE.allows(request, "auto_validate", work.now):
+        wallet = await _take_payers_wallet(work, request)
+        assert request.amount_paid is not None and wallet is not None, "it was paid"
+        return await _post_and_move(work, request, "auto_validate", wallet, request.amount_paid)
     if not LIFE.allows(request, "expire", work.now):
         return None
     await _give_back_and_move(work, request, "expire")
     return work.note("expire", request, point_of_sale_id=request.point_of_sale_id, holder_id=request.payer_id)
-
-
-@when_due(PaymentRequest, "auto_validate")
-async def auto_validate(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | None:
-    """The validation window has passed, and the merchant has chosen that all of it is then validated (AP1)."""
-    request = await work.take(PaymentRequest.by(id=request_id))
-    if not LIFE.allows(request, "auto_validate", work.now):
-        return None
-    wallet = await _take_payers_wallet(work, request)
-    assert request.amount_paid is not None and wallet is not None, "it was paid"
-    return await _post_and_move(work, request, "auto_validate", wallet, request.amount_paid)
 
 
 @when_due(PaymentRequest, "warn")
@@ -285,9 +278,10 @@ async def warn(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | N
     if not LIFE.allows(request, "validate", work.now):
         work.no_longer(request, "warn")
         return None
-    rules, _ = await _rules_and_merchant(work, request.merchant_id)
+    rules, _, _ = await _rules_at(work, request.point_of_sale_id)
     opens_at = calendar.next_within(work.now, rules.warning_from_hour, rules.warning_until_hour)
-    if opens_at > work.now:
+    # A warning that would come after the end of the window matters more than the hour.
+    if request.validation_deadline is not None and work.now < opens_at < request.validation_deadline:
         work.deadline(request, "warn", opens_at)
         return request
     work.no_longer(request, "warn")
@@ -296,8 +290,6 @@ async def warn(work: Work, actor: Actor, request_id: UUID) -> PaymentRequest | N
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_DEADLINES: Final = ("warn", "auto_validate", "expire")
 
 _FLOWS: Final = {
     (False, False): PaymentFlow.IMMEDIATE,
@@ -355,14 +347,24 @@ def _check_paid_amount(request: PaymentRequest, cents: int) -> None:
         )
 
 
-async def _rules_and_merchant(work: Work, merchant_id: UUID) -> tuple[Issuer, Merchant]:
-    """What the issuer and the merchant have chosen."""
-    question = sa.select(*Issuer.selected(), *Merchant.selected()).join(
-        Merchant.table, sa.and_(Merchant.table.c.tenant == Issuer.table.c.tenant, Merchant.table.c.id == merchant_id)
-    )
-    row = tuple((await work.read(question))[0])
-    width = len(Issuer.columns)
-    return Issuer.from_row(row[:width]), Merchant.from_row(row[width:])
+_RULES_AT: Final = (
+    sa.select(*Issuer.selected(), *Merchant.selected(), *PointOfSale.selected())
+    .select_from(PointOfSale.table)
+    .join(Merchant.table, Merchant.table.c.id == PointOfSale.table.c.merchant_id)
+    .join(Issuer.table, sa.true())
+    .where(PointOfSale.table.c.id == sa.bindparam("point_of_sale_id"))
+)
+
+
+async def _rules_at(work: Work, point_of_sale_id: UUID) -> tuple[Issuer, Merchant, PointOfSale]:
+    """What the issuer and the merchant have chosen, and the place. It is not locked: a till that asks does not wait for
+    another's request. Raises Refused (NOT_FOUND)."""
+    rows = await work.read(_RULES_AT, point_of_sale_id=point_of_sale_id)
+    if not rows:
+        raise Refused.not_found()
+    row = tuple(rows[0])
+    issuer, merchant = len(Issuer.columns), len(Issuer.columns) + len(Merchant.columns)
+    return Issuer.from_row(row[:issuer]), Merchant.from_row(row[issuer:merchant]), PointOfSale.from_row(row[merchant:])
 
 
 async def _take_own(work: Work, actor: Actor, request_id: UUID, right: Right | None) -> PaymentRequest:
@@ -393,7 +395,7 @@ async def _post_and_move(work: Work, request: PaymentRequest, verb: str, wallet:
         request.amount_paid - cents,
         "validation" if verb == "validate" else "auto_validation",
     )
-    work.no_longer(request, *_DEADLINES)
+    work.no_longer(request, "warn", "expire")
     work.tell(Notice("payment_validated", request))
     return work.note(verb, request, amount=cents, point_of_sale_id=request.point_of_sale_id, holder_id=request.payer_id)
 
@@ -407,7 +409,7 @@ async def _give_back_and_move(work: Work, request: PaymentRequest, verb: str) ->
         work.void(request, request.reservation_id, request.held_account, wallet, request.amount_paid, verb)
         work.tell(Notice("payment_returned", request))
     work.move(request, verb, last_action_at=work.now)
-    work.no_longer(request, *_DEADLINES)
+    work.no_longer(request, "warn", "expire")
 
 
 async def _customer(work: Work, identifier: str | None) -> UUID | None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from domain import push
 from domain.access import Right, Role
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of, within
@@ -219,6 +220,24 @@ async def test_sessions_are_listed_and_one_that_is_revoked_closes_its_sockets(ca
         assert len((await other.ask("{ devices { id } }"))["devices"]) == 1
     with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
         await cast.till.ask("{ viewer { user { id } } }")
+
+
+async def test_a_new_password_keeps_the_device_s_pushes(cast: Cast) -> None:
+    registers = (
+        "mutation ($input: PushSubscriptionInput!) { subscribeToPush(input: $input) { ... on Done { message } } }"
+    )
+    keys = {"p256dh": push.public_key(cast.world.servers.settings), "auth": "AAAAAAAAAAAAAAAAAAAAAA"}
+    async with await cast.running.client(cast.world, "ines") as phone:
+        for client, name in ((cast.ines, "kept"), (phone, "gone")):
+            await client.ask(registers, input={"endpoint": f"https://push.example.com/{name}", **keys})
+        changed = await cast.ines.do("changePassword", SESSION, currentPassword=PASSWORD, newPassword=NEW)
+        assert changed["token"]
+    rows = await cast.world.as_owner(
+        "SELECT p.endpoint, s.status FROM push_subscriptions p JOIN sessions s ON s.id = p.session_id"
+        " WHERE p.tenant = $1",
+        cast.world.tenant,
+    )
+    assert [tuple(row) for row in rows] == [("https://push.example.com/kept", "OPEN")]
 
 
 async def test_a_session_says_when_it_was_last_used(cast: Cast) -> None:

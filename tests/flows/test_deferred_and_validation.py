@@ -578,6 +578,8 @@ async def test_AP1_a_merchant_may_choose_that_a_window_validates_by_itself(cast:
     left, lowered = await _ask_d(cast, basketNumber="left"), await _ask_d(cast, basketNumber="lowered")
     without = await cast.ask("20,00", basketNumber="A")
     await _pay(cast, left, "30,00")
+    told = await cast.running.mail(f"p001@{cast.world.slug}.example", left["transactionNumber"])
+    assert ("alors validée" in told["text"], "revient à votre client" in told["text"]) == (True, False)
     await _pay(cast, lowered)
     assert (await cast.read(left))["validateBy"] == "2020-06-26"
     assert await _chosen(cast) == {"before": False, "left": True, "lowered": True, "A": False}
@@ -589,7 +591,7 @@ async def test_AP1_a_merchant_may_choose_that_a_window_validates_by_itself(cast:
     assert (await _validate(cast, lowered, "25,00"))["status"] == "VALIDATED"
     await cast.world.freeze(paris(2020, 6, 26, 23, 59, 59, 999_999))
     async with cast.world.unchanged():
-        assert await _fire(cast, payments.auto_validate, left) is None
+        assert await _fire(cast, payments.expire, left) is None
         assert (await cast.read(left))["status"] == "TO_VALIDATE"
 
     await cast.world.freeze(paris(2020, 6, 27))
@@ -604,20 +606,18 @@ async def test_AP1_a_merchant_may_choose_that_a_window_validates_by_itself(cast:
     async with cast.world.unchanged():
         assert (await _validate(cast, left))["code"] == "WRONG_STATE"
         assert (await _cancel(cast, left))["code"] == "WRONG_STATE"
-        assert await _fire(cast, payments.expire, left) is None, "it is not this request's"
         assert (await _ask_d(cast, basketNumber="left", paymentDeadline="2020-07-05"))["code"] == "ALREADY_EXISTS"
-        assert await _fire(cast, payments.auto_validate, before) is None, "it was asked for before the choice"
-    await _fire(cast, payments.auto_validate, left)
+    await _fire(cast, payments.expire, left)
     swept = await cast.read(left)
     assert swept == now | {"lastActionAt": "2020-06-26T22:00:00+00:00"}
     await _fire(cast, payments.expire, before)
-    assert (await cast.read(before))["status"] == "EXPIRED"
+    assert (await cast.read(before))["status"] == "EXPIRED", "it was asked for before the choice"
     assert (await _collected(cast), await _held(cast)) == (30_00 + 25_00, 0)
     assert (await cast.world.wallet("ines"), await cast.world.wallet("eric")) == (45_00, 25_00)
     mail = await cast.running.mail("ines@example.com", left["transactionNumber"])
     assert "a validé votre paiement : 30,00\u00a0€" in mail["subject"]
     async with cast.world.unchanged():
-        assert await _fire(cast, payments.auto_validate, left) is None
+        assert await _fire(cast, payments.expire, left) is None
     assert (await cast.read(without))["status"] == "EXPIRED", "without a window there is nothing to validate"
 
 
@@ -699,18 +699,25 @@ async def test_AP7_warnings_wait_for_the_issuer_s_hours(
     assert request["transactionNumber"] in (await cast.running.mail(to, "À valider avant le 26/06/2020"))["text"]
 
 
-async def test_AP7_hours_that_come_too_late_warn_of_nothing(cast: Cast) -> None:
-    await set_rules(cast.world, "--warning-hours", "8-20")
-    await cast.world.freeze(paris(2020, 6, 24, 11, 33))
-    request = await _ask_c(cast, validationDays=1)
-    await cast.world.freeze(paris(2020, 6, 24, 11, 40))
+@pytest.mark.parametrize(
+    ("hours", "asked_at", "warned_at"),
+    [
+        ("8-20", paris(2020, 6, 24, 11, 33), paris(2020, 6, 25, 20)),
+        ("0-1", paris(2026, 10, 24, 0, 30), paris(2026, 10, 25, 1)),
+    ],
+    ids=["nobody worked until the evening", "the night of 25 hours"],
+)
+async def test_AP7_P13_hours_that_come_too_late_keep_no_warning_back(
+    cast: Cast, hours: str, asked_at: datetime, warned_at: datetime
+) -> None:
+    await set_rules(cast.world, "--warning-hours", hours)
+    to = f"caisse@{cast.world.slug}.example"
+    await cast.world.freeze(asked_at)
+    request = await _ask_c(cast, validationDays=1, notifyEmail=to)
     await _pay(cast, request)
-    await cast.world.freeze(paris(2020, 6, 25, 20))
+    await cast.world.freeze(warned_at)
     await _fire(cast, payments.warn, request)
-    await cast.world.freeze(paris(2020, 6, 26))
-    assert await _fire(cast, payments.warn, request) is None
-    rows = await cast.world.as_owner("SELECT name FROM deadlines WHERE tenant = $1", cast.world.tenant)
-    assert [row["name"] for row in rows] == ["expire"]
+    assert request["transactionNumber"] in (await cast.running.mail(to, "À valider avant le"))["text"]
 
 
 async def test_P13_AP7_the_warning_is_due_24_hours_before(cast: Cast) -> None:

@@ -100,10 +100,13 @@ async def test_a_reference_to_a_row_waits_for_nobody_who_has_taken_it(
 # ── idempotency keys ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("together", [False, True])
 async def test_one_key_on_one_row_has_one_effect_however_many_ask_at_once(
-    servers: Servers, superuser: asyncpg.Connection, database: Database, world: World, ines: Holder
+    servers: Servers, superuser: asyncpg.Connection, database: Database, world: World, ines: Holder, together: bool
 ) -> None:
-    """Those who waited for the row see the key that its last owner has written, and none has to be run again."""
+    """Those who waited for the row see the key that its last owner has written, and none has to be run again. Together
+    none waits: each is tried once before."""
+    database.shares_commits = together
     agent = await world.user("agent", Role.ISSUER_AGENT)
     runs = []
 
@@ -121,7 +124,7 @@ async def test_one_key_on_one_row_has_one_effect_however_many_ask_at_once(
     assert sorted(type(answer).__name__ for answer in answers) == ["Holder", "Replayed", "Replayed", "Replayed"]
     assert {answer.id for answer in answers if isinstance(answer, Replayed)} == {ines.id}
     assert await world.wallet("ines") == 40_00
-    assert len(runs) == 4
+    assert len(runs) == (8 if together else 4)
 
 
 async def test_one_key_without_a_row_has_one_effect_however_many_ask_at_once(database: Database, world: World) -> None:

@@ -21,7 +21,7 @@ from tests.world import Running, Servers
 
 pytestmark = pytest.mark.anyio
 
-VERBS = ("pay", "decline", "change_collection", "validate", "cancel", "expire", "auto_validate", "warn")
+VERBS = ("pay", "decline", "change_collection", "validate", "cancel", "expire", "warn")
 CHANGES = {"VALIDATED", "TO_VALIDATE", "AWAITING_PAYMENT", "CANCELLED", "EXPIRED", "told"}
 ASKED_AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
 FLOWS: dict[str, dict[str, Any]] = {
@@ -97,19 +97,19 @@ declined             | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STA
 given back           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing
 """,
     "C by itself": """
-                     | pay         | decline     | change_collection | validate    | cancel      | expire  | auto_validate | warn
-waiting              | TO_VALIDATE | CANCELLED   | AWAITING_PAYMENT  | WRONG_STATE | CANCELLED   | nothing | nothing       | nothing
-too late to pay      | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | EXPIRED | nothing       | nothing
-expired unpaid       | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | nothing | nothing       | nothing
-to validate          | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing | nothing       | nothing
-a day left to do so  | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing | nothing       | told
-the window is over   | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | VALIDATED     | called off
-validated by itself  | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
-validated            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
-cancelled            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
-declined             | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
-given back           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing | nothing       | nothing
-""",  # noqa: E501 — a table
+                    | pay         | decline     | change_collection | validate    | cancel      | expire    | warn
+waiting             | TO_VALIDATE | CANCELLED   | AWAITING_PAYMENT  | WRONG_STATE | CANCELLED   | nothing   | nothing
+too late to pay     | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | EXPIRED   | nothing
+expired unpaid      | TOO_LATE    | TOO_LATE    | TOO_LATE          | TOO_LATE    | TOO_LATE    | nothing   | nothing
+to validate         | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing   | nothing
+a day left to do so | WRONG_STATE | WRONG_STATE | WRONG_STATE       | VALIDATED   | CANCELLED   | nothing   | told
+the window is over  | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | VALIDATED | called off
+validated by itself | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing   | nothing
+validated           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing   | nothing
+cancelled           | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing   | nothing
+declined            | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing   | nothing
+given back          | WRONG_STATE | WRONG_STATE | WRONG_STATE       | WRONG_STATE | WRONG_STATE | nothing   | nothing
+""",
 }
 """Flow → status × verb → the new status, the code of the refusal, or of what the clock fires: `nothing`, `told`, or
 `called off` when the warning is no longer wanted."""
@@ -146,14 +146,15 @@ async def stage(servers: Servers, running: Running) -> AsyncIterator[Stage]:
 
 
 def _read(table: str) -> dict[str, dict[str, str]]:
-    """A row for each state: verb → what comes of it. Nothing validates by itself where that has no column."""
+    """A row for each state: verb → what comes of it."""
     head, *lines = ([cell.strip() for cell in line.split("|")] for line in table.strip("\n").splitlines())
-    assert set(VERBS) - set(head) <= {"auto_validate"}
-    return {line[0]: {"auto_validate": "nothing"} | dict(zip(head[1:], line[1:], strict=True)) for line in lines}
+    assert tuple(head[1:]) == VERBS
+    return {line[0]: dict(zip(VERBS, line[1:], strict=True)) for line in lines}
 
 
 def test_the_tables_name_every_verb_and_every_status() -> None:
-    assert set(payments.LIFE.verbs) - {"reserve"} == set(VERBS) - {"warn"}, "`reserve` is `pay` with a window"
+    """`reserve` is `pay` with a window; what expires may be validated by itself."""
+    assert set(payments.LIFE.verbs) - {"reserve", "auto_validate"} == set(VERBS) - {"warn"}
     assert set(STATUS_OF.values()) == set(PaymentRequestStatus)
     assert {state for table in TABLES.values() for state in _read(table)} == set(STATUS_OF)
 
@@ -229,7 +230,7 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "too late to validate": ("pay", "validationDeadline"),
     "expired paid": ("pay", "validationDeadline", "expire"),
     "the window is over": ("pay", "validationDeadline"),
-    "validated by itself": ("pay", "validationDeadline", "auto_validate"),
+    "validated by itself": ("pay", "validationDeadline", "expire"),
     "validated": ("pay", "validate"),
     "cancelled": ("cancel",),
     "declined": ("decline",),
@@ -243,8 +244,8 @@ async def _instant(cast: Cast, request: Asked, deadline: str) -> datetime:
 
 
 async def _do(stage: Stage, verb: str, request: Asked) -> str:
-    deed = {"expire": payments.expire, "auto_validate": payments.auto_validate, "warn": payments.warn}.get(verb)
-    if deed is not None:
+    if verb in ("expire", "warn"):
+        deed = payments.expire if verb == "expire" else payments.warn
         done = await perform(stage.cast.world.database, stage.system, deed, request.uuid)
         return "nothing" if not isinstance(done, PaymentRequest) else "told" if verb == "warn" else str(done.status)
     by = stage.cast.ines if verb in ("pay", "decline") else stage.cast.till

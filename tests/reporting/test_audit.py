@@ -20,7 +20,7 @@ from domain import calendar, jobs, payments
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
-from domain.parties import credit_holder
+from domain.parties import credit_holder, update_merchant
 from domain.payments import PaymentRequest
 from domain.texts import Locale
 from domain.work import Key, perform
@@ -335,7 +335,8 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("pending", "UPDATE deadlines SET name = 'warn' WHERE subject_id = '{awaiting}'"),
     ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE subject_id = '{awaiting}'"),
     ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'expire'"),
-    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'warn'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '30 minutes' WHERE name = 'warn'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 day' WHERE name = 'warn'"),
     # The journal.
     ("creations", "DELETE FROM journal WHERE subject_id = '{holder}' AND kind = 'hold.create'"),
     ("creations", "{write_line} ({tenant}, '{new}', 'preq.create', now(), 'preq', '{awaiting}', '[]')"),
@@ -405,6 +406,25 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
 def test_a_corruption_is_found_by_the_check_meant_for_it(cast: Cast, corruption: tuple[str, ...]) -> None:
     name, *statements = corruption
     found = _corrupted(cast, "; ".join(statements).format(**_SHORT, **cast.named, new=new_id()))
+    assert _NAMES[name] in {difference.check for difference in found}
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("lives", "UPDATE payment_requests SET auto_validation = false WHERE id = '{by_itself}'"),
+        ("lives", "UPDATE journal SET kind = 'preq.validate' WHERE subject_id = '{by_itself}' AND {line}"),
+        ("lives", "UPDATE journal SET at = at - interval '9 days' WHERE subject_id = '{by_itself}' AND {line}"),
+        ("lives", "UPDATE journal SET user_id = '{new}' WHERE subject_id = '{by_itself}' AND {line}"),
+        ("lives", "UPDATE payment_requests SET amount_validated = 100 WHERE id = '{by_itself}'"),
+        ("in time", "UPDATE payment_requests SET status = 'EXPIRED' WHERE id = '{by_itself}'"),
+        ("choices", "UPDATE payment_requests SET auto_validation = true WHERE validation_days IS NULL"),
+        ("together", "UPDATE transfers SET reason = 'validation' WHERE subject_id = '{by_itself}' AND kind = 'POST'"),
+    ],
+)
+def test_what_validated_by_itself_did_so_by_the_clock_and_whole(cast: Cast, name: str, statement: str) -> None:
+    given = cast.named | {"new": new_id(), "line": "kind = 'preq.auto_validate'"}
+    found = _corrupted(cast, statement.format(**given), tenant=cast.sandbox)
     assert _NAMES[name] in {difference.check for difference in found}
 
 
@@ -499,6 +519,7 @@ async def _play(servers: Servers) -> Cast:
     finally:
         await database.close()
     named = await real.names()
+    named["by_itself"] = sandbox.requests["validated by itself"].id
     return Cast(servers, real.world.tenant, sandbox.world.tenant, named)
 
 
@@ -576,6 +597,16 @@ class _Play:
         for flow in "CD":
             await self.pay(f"{flow} forgotten", flow)
         soon = await self.ask("freed", "A", basket="LIBRE")
+        await perform(
+            self.world.database,
+            self.world.system,
+            update_merchant,
+            self.world.merchants["M1"].id,
+            auto_validation=True,
+        )
+        by_itself = await self.pay("validated by itself", "C", "30,00")
+        by_hand = await self.pay("validated in time", "D", "30,00")
+        await self.do(payments.validate, self.merchant, by_hand.id)
         await self.world.freeze(now + timedelta(days=3))
         await self.do(payments.warn, self.world.system, self.requests["C forgotten"].id)
         await self.world.freeze(now + timedelta(days=10))
@@ -584,6 +615,8 @@ class _Play:
         for name in ("A unpaid", "B unpaid", "C unpaid", "D unpaid", "C forgotten", "D forgotten"):
             await self.do(payments.expire, self.world.system, self.requests[name].id)
             assert (await self.read(self.requests[name].id))["status"] == "EXPIRED"
+        await self.do(payments.expire, self.world.system, by_itself.id)
+        assert (await self.read(by_itself.id))["status"] == "VALIDATED"
         await self.do(payments.pay, self.marie, again.token)
         await self.world.freeze(None)
 
