@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -16,9 +17,17 @@ from api.http import Pages
 from api.limits import SignInLimits
 from api.live import Hub
 from api.schema import GRAPHQL_SCHEMA
+from api.sight import Counting, Sight
 from api.transport import Transport
 from domain.db import Database
+from domain.logs import without_words
+from domain.metrics import Pools, collecting
 from domain.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_AWAY_SECONDS: Final = 3.0
+"""For those who listen to have gone."""
 
 
 def create_app(settings: Settings, newest_revision: str) -> Starlette:
@@ -29,15 +38,22 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
         Hub(settings.redis_url),
         SignInLimits(settings.redis_url, settings.sign_in_tries_per_minute),
     )
-    transport: Transport[Any] = Transport(GRAPHQL_SCHEMA, partial(make_context, services), authorize=authorize)
+    transport: Transport[Any] = Transport(
+        GRAPHQL_SCHEMA, partial(make_context, services), authorize=authorize, watcher=Counting()
+    )
     pages = Pages(services, newest_revision)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await services.database.open()
+        try:
+            await services.database.open()
+        except Exception as error:
+            log.error("cannot_start", error=without_words(error))
+            raise
         await services.hub.open()
         try:
-            yield
+            with collecting(Pools(services.database)):
+                yield
         finally:
             await services.hub.close()
             await services.sign_in_limits.close()
@@ -55,16 +71,23 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/mails", pages.mails),
             Route("/", pages.home),
         ],
-        middleware=[Middleware(Headers)],
+        middleware=[Middleware(Sight), Middleware(Headers)],
         lifespan=lifespan,
     )
+
+    async def send_away() -> None:
+        app.state.stopping = True
+        await transport.close_all(_AWAY_SECONDS)
+
+    app.state.stopping = False
     # The server calls this before it waits for its connections: those that listen would keep it waiting.
-    app.state.send_listeners_away = transport.close_all
+    app.state.send_away = send_away
     return app
 
 
 class Headers:
-    """What every answer carries, and the cookies that resolvers left."""
+    """What every answer carries, and the cookies that resolvers left. While the process stops each connection ends with
+    its answer, so that the next request goes to another one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,6 +97,8 @@ class Headers:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-content-type-options"] = "nosniff"
+                if scope["app"].state.stopping:
+                    headers["connection"] = "close"
                 for cookie in scope.get(COOKIES_TO_SET, ()):
                     headers.append("set-cookie", cookie)
             await send(message)

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from api.limits import SignInLimits
 from api.live import Hub
+from api.sight import note_tenant
 from api.transport import Rejected, asked_locale
 from domain import parties
 from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
@@ -132,6 +133,11 @@ class Context:
         """These were read along with something else."""
         self._read.update({(type(entity), entity.id): entity for entity in entities})
 
+    def known_point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale | None:
+        """The same, if it was read already: a row that waits for nothing is shown at a fraction of the cost."""
+        known: PointOfSale | None = self._read.get((PointOfSale, point_of_sale_id))
+        return known
+
     async def point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale:
         """A point of sale of something the caller sees."""
         found: PointOfSale = await self._once(
@@ -163,6 +169,8 @@ async def make_context(services: Services, connection: HTTPConnection, payload: 
     Raises Rejected (UNAUTHENTICATED) for a token that opens nothing: a client that thinks it is signed in must know."""
     token, by_cookie = _token(connection, payload)
     actor = await actor_of_token(services.database, token) if token else None
+    if actor is not None:
+        note_tenant(connection.scope, actor.tenant)
     if actor is not None and actor.session_seen_at and datetime.now(UTC) - actor.session_seen_at >= SEEN_EVERY:
         await perform(services.database, actor, note_seen)
     locale = asked_locale(connection.headers.get("accept-language"))

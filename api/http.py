@@ -1,11 +1,13 @@
 """Plain HTTP beside GraphQL: health, the page that a QR code opens, and files."""
 
+import asyncio
 import html
 from collections.abc import AsyncIterator
 from itertools import count
 from typing import Final
 from urllib.parse import parse_qs
 
+import asyncpg
 import structlog
 from starlette.requests import Request
 from starlette.responses import (
@@ -18,6 +20,7 @@ from starlette.responses import (
 )
 
 from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
+from api.sight import note_tenant
 from api.transport import asked_locale
 from domain import codes, jobs, money, payments, sign_in
 from domain.errors import RefusalCode, Refused
@@ -67,6 +70,10 @@ _SPACE: Final = Text(
     "Ouvrez votre espace d’encaissement pour suivre cette demande.", "Open your till to follow this request."
 )
 _PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
+RELAY_LATE_SECONDS: Final = 60.0
+"""From which age on of the oldest unsent message /readyz warns."""
+
+_READY_SECONDS: Final = 5.0
 
 
 class Pages:
@@ -81,20 +88,39 @@ class Pages:
         return PlainTextResponse("ok\n")
 
     async def ready(self, request: Request) -> Response:
-        """Whether the process can serve: the database answers and is migrated. 503 with reasons when not."""
-        problems: list[str] = []
+        """Whether the process can serve: 503 when a check has failed, with the reason beside it. A warning is no 503:
+        without Redis live updates are late, and with a late relay mails are, but payments go on; taking API processes
+        away for that would turn a delay into an outage."""
+        checks = await self._database_checks()
+        answers = await self._services.hub.is_connected()
+        checks["redis"] = _fine() if answers else _warning("Redis does not answer: live updates are late.")
+        failed = any(check["status"] == "failed" for check in checks.values())
+        wrong = {name: check for name, check in checks.items() if check["status"] != "ok"}
+        if wrong:
+            log.warning("not_ready" if failed else "ready_with_warnings", checks=wrong)
+        headers = {"cache-control": "no-store"}
+        return JSONResponse({"ready": not failed, "checks": checks}, 503 if failed else 200, headers)
+
+    async def _database_checks(self) -> dict[str, dict[str, str]]:
+        unknown = _warning("Not known: the database does not answer, or is not migrated.")
+        checks = {"database": _fine(), "migrations": unknown, "relay": unknown}
         try:
-            async with self._services.database.connection() as connection:
+            async with asyncio.timeout(_READY_SECONDS), self._services.database.connection() as connection:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-            if revision != self._newest_revision:
-                problems.append(f"database is at revision {revision}, this program needs {self._newest_revision}")
-        except Exception as error:
-            log.warning("not ready", reason=type(error).__name__)
-            problems.append("database does not answer")
-        if not await self._services.hub.is_connected():
-            problems.append("redis does not answer: live updates are late")
-        down = [problem for problem in problems if not problem.startswith("redis")]
-        return JSONResponse({"ready": not down, "problems": problems}, status_code=503 if down else 200)
+                # A newer one only adds: while a new version is brought in, this program goes on.
+                if revision is None or revision < self._newest_revision:
+                    reason = f"The database is at revision {revision}, this program needs {self._newest_revision}."
+                    return checks | {"migrations": _failed(reason)}
+                checks["migrations"] = _fine()
+                late = await connection.fetchval("SELECT relay_seconds FROM lateness()")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("database_check_failed", error=type(error).__name__)
+            return checks | {"database": _failed("The database does not answer.")}
+        in_time = late <= RELAY_LATE_SECONDS
+        checks["relay"] = (
+            _fine() if in_time else _warning(f"The oldest message has waited for {late:.0f} s to be sent.")
+        )
+        return checks
 
     async def offer(self, request: Request) -> Response:
         """What a telephone sees that scans a QR code without the application: who asks how much, and how to pay."""
@@ -104,6 +130,7 @@ class Pages:
             tenant = codes.tenant_of_token(token)
         except Refused:
             return _page(404, locale, "Escarcelle", f"<p>{_UNKNOWN.in_locale(locale)}</p>")
+        note_tenant(request.scope, tenant)
         async with self._services.database.reading(tenant) as connection:
             offer = await payments.offer(connection, tenant, token)
         if offer is None:
@@ -126,6 +153,7 @@ class Pages:
         keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
             tenant, job_id = codes.read_signed_token(keys, jobs.DOWNLOAD, request.path_params["token"])
+            note_tenant(request.scope, tenant)
             async with self._services.database.reading(tenant) as connection:
                 job = await jobs.file_of(connection, tenant, job_id)
         except Refused as refused:
@@ -156,6 +184,7 @@ class Pages:
         keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
             tenant, reset_id = codes.read_signed_token(keys, sign_in.RESET_LINK, token)
+            note_tenant(request.scope, tenant)
         except Refused as refused:
             return _page(404, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
         said = ""
@@ -189,6 +218,18 @@ class Pages:
         locale = asked_locale(request.headers.get("accept-language"))
         said = Text("L’API GraphQL est à l’adresse", "The GraphQL API is at").in_locale(locale)
         return _page(200, locale, "Escarcelle", f"<h1>Escarcelle</h1><p>{said} <code>/graphql</code>.</p>")
+
+
+def _fine() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def _warning(reason: str) -> dict[str, str]:
+    return {"status": "warning", "reason": reason}
+
+
+def _failed(reason: str) -> dict[str, str]:
+    return {"status": "failed", "reason": reason}
 
 
 async def _typed(request: Request, field: str) -> str:

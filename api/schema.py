@@ -18,7 +18,7 @@ from api.access import AccessMutations, AccessQueries
 from api.exports import ExportMutations, ExportSubscriptions
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
-from api.shapes import SCALARS, Info, Node, find_by_global_id, question
+from api.shapes import SCALARS, Info, Node, find_by_global_id, question, read_straight
 
 
 @strawberry.type
@@ -55,7 +55,7 @@ SCHEMA: Final = strawberry.Schema(
 )
 
 
-GRAPHQL_SCHEMA: Final = _without_null_defaults(SCHEMA._schema)
+GRAPHQL_SCHEMA: Final = read_straight(_without_null_defaults(SCHEMA._schema))
 """What the transport serves."""
 
 

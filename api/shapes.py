@@ -4,6 +4,7 @@ import base64
 import functools
 import inspect
 import json
+import operator
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,25 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import strawberry
-from graphql import GraphQLError
+from graphql import (
+    GraphQLError,
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLSchema,
+    get_nullable_type,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.field import StrawberryField
 from strawberry.types.info import Info as StrawberryInfo
 from strawberry.types.scalar import ScalarDefinition
 
 from api.context import Context
-from api.transport import Rejected
+from api.sight import note_refusal
+from api.transport import LEAF, Leaf, Rejected
 from domain import errors, money
 from domain.codes import read_global_id
 from domain.db import Entity
@@ -225,10 +238,11 @@ def mutation(answer: Any, description: str) -> Callable[[Callable[..., Awaitable
 
     def make(resolve: Callable[..., Awaitable[Any]]) -> Any:
         @functools.wraps(resolve)
-        async def answered(*arguments: Any, **named: Any) -> Any:
+        async def answered(root: Any, info: Info, **named: Any) -> Any:
             try:
-                return await resolve(*arguments, **named)
+                return await resolve(root, info, **named)
             except Refused as refused:
+                note_refusal(info.context.connection.scope, info.field_name, refused.code)
                 return RefusalOf(refused)
 
         return strawberry.mutation(resolver=answered, graphql_type=answer, description=description)
@@ -260,6 +274,65 @@ def itself(description: str, kind: Any) -> Any:
         return root
 
     return strawberry.field(resolver=same, graphql_type=kind, description=description)
+
+
+def read_straight(schema: GraphQLSchema) -> GraphQLSchema:
+    """Let fields that are read off an object, or made of it by a plain function, do just that: Strawberry's way through
+    converted arguments and wrapped calls takes several times as long as the field itself. It is left to fields that
+    wait, and to those that are given arguments."""
+    for named in schema.type_map.values():
+        if isinstance(named, GraphQLObjectType):
+            for shown in named.fields.values():
+                definition = shown.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+                if isinstance(definition, StrawberryField) and shown.resolve is not None:
+                    _straighten(shown, definition, shown.resolve)
+    return schema
+
+
+def _straighten(shown: GraphQLField, definition: StrawberryField, roundabout: Callable[..., Any]) -> None:
+    function, wants_info = _read_by(definition)
+    if function is None:
+        return
+
+    def read(root: Any, info: Any) -> Any:
+        return function(root, info=StrawberryInfo(_raw_info=info, _field=definition)) if wants_info else function(root)
+
+    def resolve(root: Any, info: Any, **named: Any) -> Any:
+        # Left out, arguments are what the function itself takes for them.
+        return roundabout(root, info, **named) if info.field_nodes[0].arguments else read(root, info)
+
+    shown.resolve = resolve
+    coerce = _coerced_by(get_nullable_type(shown.type))
+    if coerce is not None:
+        shown.extensions[LEAF] = Leaf(
+            read if wants_info else function, wants_info, coerce, nullable=not is_non_null_type(shown.type)
+        )
+
+
+def _read_by(definition: StrawberryField) -> tuple[Callable[..., Any] | None, bool]:
+    """What makes the field's value of its object, if that is all there is to it, and whether it is told more."""
+    made_by = definition.base_resolver
+    if definition.extensions:
+        return None, False
+    if made_by is None:
+        return operator.attrgetter(definition.python_name), False
+    function = made_by.wrapped_func
+    roots = (made_by.self_parameter, made_by.root_parameter, made_by.parent_parameter)
+    first = next(iter(made_by.signature.parameters.values()), None)
+    if made_by.is_async or not callable(function) or first is None or first not in roots:
+        return None, False
+    return function, made_by.info_parameter is not None
+
+
+def _coerced_by(kind: object) -> Callable[[Any], Any] | None:
+    """What makes values of a leaf, or of a list of leaves, into what JSON holds; None for other types."""
+    if is_leaf_type(kind):
+        return kind.coerce_output_value
+    if not is_list_type(kind) or not is_non_null_type(kind.of_type) or not is_leaf_type(kind.of_type.of_type):
+        return None
+    each = kind.of_type.of_type.coerce_output_value
+    # What is no list, or holds a null, is no value: then the long way says so.
+    return lambda values: [each(value) for value in values] if isinstance(values, list) and None not in values else None
 
 
 Finder = Callable[[Context, UUID], Awaitable[object | None]]

@@ -29,13 +29,13 @@ import hashlib
 import json
 import re
 import secrets
-import traceback
+import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
@@ -57,6 +57,7 @@ from graphql import (
     OperationType,
     SelectionSetNode,
     StringValueNode,
+    Undefined,
     VariableNode,
     Visitor,
     get_named_type,
@@ -67,6 +68,7 @@ from graphql import (
     visit,
 )
 from graphql.execution import Executor, create_source_event_stream, map_source_to_response_event
+from graphql.pyutils import is_awaitable
 from graphql.validation import recommended_rules, specified_rules
 from graphql.validation.rules import overlapping_fields_can_be_merged
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -78,6 +80,7 @@ from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from domain.logs import without_words
 from domain.texts import Fact, Locale, Text
 
 JSON: Final = "application/json"
@@ -144,6 +147,32 @@ class Context(Protocol):
     def ended(self) -> "asyncio.Future[str] | None": ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An operation that is over. `fields` are the names of its root fields, none when the document did not say them in
+    a way that can be served; `codes` are those of the errors, each with the root field it stands under, when it stands
+    under one. One that has not `run` was turned away before."""
+
+    kind: OperationType | None
+    fields: tuple[str, ...]
+    codes: tuple[tuple[str | None, str], ...]
+    run: bool
+    seconds: float
+
+
+class Watcher:
+    """Is told what happens here. This one does not look."""
+
+    def ended(self, scope: Scope, operation: Ended) -> None:
+        """An operation is over; a subscription as well, when it ends."""
+
+    def listening(self, fields: tuple[str, ...], more: int) -> None:
+        """As many subscriptions to these root fields have begun (1) or ended (-1)."""
+
+    def socket(self, more: int) -> None:
+        """A WebSocket has opened (1) or closed (-1)."""
+
+
 ContextT = TypeVar("ContextT", bound=Context)
 ValueT = TypeVar("ValueT")
 
@@ -163,8 +192,10 @@ class Transport(Generic[ContextT]):
         *,
         authorize: Callable[[ContextT, OperationType, tuple[str, ...]], None],
         limits: Limits | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.watcher = watcher or Watcher()
         self._schema = schema
         self._make_context = make_context
         self._rule = authorize
@@ -199,6 +230,7 @@ class Transport(Generic[ContextT]):
         accepted = _accepted(", ".join(request.headers.getlist("accept"))[:_HEADER_CHARACTERS])
         locale = asked_locale(request.headers.get("accept-language"))
         media_type, streams = accepted.media_type or JSON, accepted.stream_first
+        started, operation = time.perf_counter(), None
         try:
             parameters = await self._parameters(request, accepted)
             document, operation = self._prepare(parameters)
@@ -223,12 +255,14 @@ class Transport(Generic[ContextT]):
             locale = context.locale
             self._authorize(context, operation)
             if streams:
-                events = self._events(parameters, document, operation, context)
+                events = self._events(parameters, document, operation, context, request.scope, started)
                 return _EventStream(self, events, operation.type, locale, context.ended)
             payload = await self._execute(parameters, document, operation, context)
+            self._tell_end(request.scope, operation, payload.get("errors", ()), started)
             return _response(200, media_type, _encode(payload))
         except _Unserved as unserved:
             fault = unserved.fault
+            self._tell_end(request.scope, operation, fault.errors(locale), started, run=False)
             if streams and fault.well_formed:
                 # graphql-sse wants to read inside the stream why there is nothing.
                 events = _once({"errors": fault.errors(locale)})
@@ -239,6 +273,7 @@ class Transport(Generic[ContextT]):
             return Response(status_code=400)
         except Exception as error:
             fault = _internal(error)
+            self._tell_end(request.scope, operation, fault.errors(locale), started, run=False)
             return _response(fault.status, media_type, _encode({"errors": fault.errors(locale)}))
 
     async def _parameters(self, request: Request, accepted: "_Accepted") -> "_Parameters":
@@ -370,12 +405,40 @@ class Transport(Generic[ContextT]):
             raise _Unserved(_internal(error)) from error
 
     async def _events(
-        self, parameters: "_Parameters", document: "_Document", operation: "_Operation", context: ContextT
+        self,
+        parameters: "_Parameters",
+        document: "_Document",
+        operation: "_Operation",
+        context: ContextT,
+        scope: Scope,
+        started: float,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The results of an operation, one by one, each made when it is asked for. Raises _Unserved."""
-        if operation.type is not OperationType.SUBSCRIPTION:
-            yield await self._execute(parameters, document, operation, context)
-            return
+        is_subscription = operation.type is OperationType.SUBSCRIPTION
+        errors: list[dict[str, Any]] = []
+        if is_subscription:
+            self.watcher.listening(operation.root_fields, 1)
+        try:
+            async with aclosing(
+                self._results(parameters, document, operation, context)
+                if is_subscription
+                else _executed_once(self._execute(parameters, document, operation, context))
+            ) as results:
+                async for payload in results:
+                    # One that fails again and again says so once.
+                    errors = errors or list(payload.get("errors", ()))
+                    yield payload
+        except _Unserved as unserved:
+            errors = unserved.fault.errors(context.locale)
+            raise
+        finally:
+            if is_subscription:
+                self.watcher.listening(operation.root_fields, -1)
+            self._tell_end(scope, operation, errors, started)
+
+    async def _results(
+        self, parameters: "_Parameters", document: "_Document", operation: "_Operation", context: ContextT
+    ) -> AsyncGenerator[dict[str, Any], None]:
         executor = self._executor(parameters, document, operation, context)
         try:
             source = create_source_event_stream(executor)
@@ -391,7 +454,7 @@ class Transport(Generic[ContextT]):
         except Rejected as rejected:
             raise _Unserved(_rejection(rejected, well_formed=True)) from None
         except Exception as error:
-            raise _Unserved(_internal(error, operation=operation.name)) from error
+            raise _Unserved(_internal(error, fields=operation.root_fields)) from error
 
     async def _execute(
         self, parameters: "_Parameters", document: "_Document", operation: "_Operation", context: ContextT
@@ -402,14 +465,14 @@ class Transport(Generic[ContextT]):
             if executor.is_awaitable(result):
                 result = await result
         except Exception as error:
-            raise _Unserved(_internal(error, operation=operation.name)) from error
+            raise _Unserved(_internal(error, fields=operation.root_fields)) from error
         return _payload(cast(ExecutionResult, result), context.locale)
 
     def _executor(
         self, parameters: "_Parameters", document: "_Document", operation: "_Operation", context: ContextT
     ) -> Executor[Any]:
         try:
-            executor = Executor.build(
+            executor = _Executor.build(
                 self._schema,
                 document.tree,
                 None,
@@ -417,13 +480,39 @@ class Transport(Generic[ContextT]):
                 parameters.variables,
                 operation.name,
                 max_coercion_errors=10,
+                is_awaitable=_waits,
             )
         except Exception as error:
-            raise _Unserved(_internal(error, operation=operation.name)) from error
+            raise _Unserved(_internal(error, fields=operation.root_fields)) from error
         if isinstance(executor, list):
             given = tuple(_shown(error, "BAD_USER_INPUT") for error in executor)
             raise _Unserved(_Fault(400, given=given, well_formed=True))
         return executor
+
+    def _tell_end(
+        self,
+        scope: Scope,
+        operation: "_Operation | None",
+        errors: Iterable[Mapping[str, Any]],
+        started: float,
+        *,
+        run: bool = True,
+    ) -> None:
+        keys = operation.root_keys if operation is not None else {}
+        codes = []
+        for error in errors:
+            path = error.get("path") or ("",)
+            codes.append((keys.get(path[0]), str((error.get("extensions") or {}).get("code", "UNKNOWN"))))
+        self.watcher.ended(
+            scope,
+            Ended(
+                operation.type if operation is not None else None,
+                operation.root_fields if operation is not None else (),
+                tuple(codes),
+                run,
+                time.perf_counter() - started,
+            ),
+        )
 
     def _listen(self, send_away: Callable[[], Awaitable[None]]) -> None:
         """Count the running task among the listeners until it ends."""
@@ -431,6 +520,64 @@ class Transport(Generic[ContextT]):
         assert task is not None
         self._listeners[task] = send_away
         task.add_done_callback(self._listeners.pop)
+
+
+# ── running an operation ─────────────────────────────────────────────────────────────────────────────────────────────
+
+LEAF: Final = "escarcelle.leaf"
+"""The extension under which a field of the schema keeps its Leaf."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """How a field without a selection of its own is read off its object at once: by `read`, which gets the resolver's
+    `info` too if it `wants_info`, and made into what JSON holds by `coerce`."""
+
+    read: Callable[..., Any]
+    wants_info: bool
+    coerce: Callable[[Any], Any]
+    nullable: bool
+
+
+class _Executor(Executor[Any]):
+    """graphql-core's, with a short way for leaves: most fields of a list are leaves, and what is made ready for a field
+    that might wait, fail or select more takes longer than reading them."""
+
+    def execute_field(
+        self,
+        parent_type: GraphQLObjectType,
+        source: Any,
+        field_details_list: Any,
+        path: Any,
+        position_context: Any,
+    ) -> Any:
+        """The value of a field."""
+        node = field_details_list[0].node
+        field = parent_type.fields.get(node.name.value)
+        leaf = field.extensions.get(LEAF) if field is not None and not node.arguments else None
+        if leaf is not None:
+            try:
+                if leaf.wants_info:
+                    value = leaf.read(source, self.build_resolve_info(field, [node], parent_type, path))
+                else:
+                    value = leaf.read(source)
+                if value is not None:
+                    coerced = leaf.coerce(value)
+                    if coerced is not None and coerced is not Undefined:
+                        return coerced
+                elif leaf.nullable:
+                    return None
+            except Exception:
+                # What is wrong is found again below, and said there with its place.
+                log.debug("a leaf is read the long way", field=node.name.value)
+        return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+
+def _waits(value: Any) -> TypeGuard[Awaitable[Any]]:
+    return value.__class__ not in _READY and is_awaitable(value)
+
+
+_READY: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 
 
 # ── what a request may not be ────────────────────────────────────────────────────────────────────────────────────────
@@ -502,11 +649,9 @@ def _internal(error: BaseException, **circumstances: object) -> _Fault:
 
 
 def _reported(error: BaseException, **circumstances: object) -> str:
-    """Log a fault of ours and return the reference a person can quote. The traceback is written here, because
-    renderers of logs like to add local variables, and those hold what people sent."""
+    """Log a fault of ours and return the reference a person can quote."""
     reference = secrets.token_hex(5)
-    trace = "".join(traceback.format_exception(error))
-    log.error("graphql operation failed", reference=reference, traceback=trace, **circumstances)
+    log.error("graphql_operation_failed", reference=reference, error=without_words(error), **circumstances)
     return reference
 
 
@@ -530,7 +675,7 @@ def _field_error(error: GraphQLError, locale: Locale) -> dict[str, Any]:
         isinstance(cause, GraphQLError) and _blames_the_document(cause)
     ):
         return _shown(error, "BAD_USER_INPUT")
-    reference = _reported(cause, path=error.path)
+    reference = _reported(cause)
     return {
         **error.formatted,
         "message": _OUR_FAULT.in_locale(locale, reference=reference),
@@ -778,6 +923,8 @@ class _Operation:
     type: OperationType
     name: str | None
     root_fields: tuple[str, ...]
+    root_keys: Mapping[str, str]
+    """Under which name each root field's answer stands, and the field's own."""
     cost: "_Cost"
     defaults: Mapping[str, int]
 
@@ -920,7 +1067,8 @@ class _Measure:
         limits, aliases, operations = self._limits, 0, []
         for node in self._definitions:
             roots = self._roots(node.selection_set)
-            if len(roots) > limits.root_fields or sum(name == "__schema" for name in roots) > 1:
+            names = [root.name.value for root in roots]
+            if len(names) > limits.root_fields or sum(name == "__schema" for name in names) > 1:
                 raise _Unserved(
                     _over(
                         "Plus de {most} champs à la racine d'une opération, ou plus d'un __schema.",
@@ -936,7 +1084,8 @@ class _Measure:
                 _Operation(
                     node.operation,
                     node.name.value if node.name else None,
-                    tuple(dict.fromkeys(name for name in roots if not name.startswith("__"))),
+                    tuple(dict.fromkeys(name for name in names if not name.startswith("__"))),
+                    {(root.alias or root.name).value: root.name.value for root in roots},
                     size.cost,
                     {
                         variable.variable.name.value: _literal(variable.default_value)
@@ -949,16 +1098,16 @@ class _Measure:
             raise _Unserved(_over("Plus de {most} alias.", "More than {most} aliases.", most=limits.aliases))
         return operations
 
-    def _roots(self, selection_set: SelectionSetNode) -> list[str]:
-        """The names of the fields at the root, as often as they are selected. Conditions are not looked at: what may
-        run counts as run."""
-        names: list[str] = []
+    def _roots(self, selection_set: SelectionSetNode) -> list[FieldNode]:
+        """The fields at the root, as often as they are selected. Conditions are not looked at: what may run counts as
+        run."""
+        roots: list[FieldNode] = []
         seen: set[str] = set()
         stack = [selection_set]
-        while stack and len(names) <= self._limits.root_fields:
+        while stack and len(roots) <= self._limits.root_fields:
             for selection in stack.pop().selections:
                 if isinstance(selection, FieldNode):
-                    names.append(selection.name.value)
+                    roots.append(selection)
                 elif isinstance(selection, InlineFragmentNode):
                     stack.append(selection.selection_set)
                 elif isinstance(selection, FragmentSpreadNode) and selection.name.value not in seen:
@@ -966,7 +1115,7 @@ class _Measure:
                     seen.add(selection.name.value)
                     if fragment := self._fragments.get(selection.name.value):
                         stack.append(fragment.selection_set)
-        return names
+        return roots
 
     def _selections(
         self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None, in_page: bool, nesting: int
@@ -1084,6 +1233,10 @@ async def _once(payload: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]
     yield payload
 
 
+async def _executed_once(execution: Awaitable[dict[str, Any]]) -> AsyncGenerator[dict[str, Any], None]:
+    yield await execution
+
+
 class _EventStream:
     """Answers one request with `next` events and `complete`."""
 
@@ -1195,7 +1348,11 @@ class _Socket:
             if self._transport._stopping:
                 await self._send_away()
                 return
-            await self._converse()
+            self._transport.watcher.socket(1)
+            try:
+                await self._converse()
+            finally:
+                self._transport.watcher.socket(-1)
         except _Closing as closing:
             await self._close(closing.code, closing.reason)
         except (WebSocketDisconnect, OSError):
@@ -1278,8 +1435,10 @@ class _Socket:
 
     async def _run(self, id_: str, parameters: _Parameters) -> None:
         assert self._context is not None
+        transport, scope, started, operation = self._transport, self._websocket.scope, time.perf_counter(), None
+        has_begun = False
         try:
-            document, operation = self._transport._prepare(parameters)
+            document, operation = transport._prepare(parameters)
             if operation.type is not OperationType.SUBSCRIPTION:
                 raise _unserved(
                     405,
@@ -1287,12 +1446,17 @@ class _Socket:
                     "Un WebSocket ne porte que des abonnements ; envoyez le reste par HTTP.",
                     "Sockets carry subscriptions only; send the rest over HTTP.",
                 )
-            self._transport._authorize(self._context, operation)
-            async with aclosing(self._transport._events(parameters, document, operation, self._context)) as events:
+            transport._authorize(self._context, operation)
+            has_begun = True
+            async with aclosing(
+                transport._events(parameters, document, operation, self._context, scope, started)
+            ) as events:
                 async for payload in events:
                     await self._send({"id": id_, "type": "next", "payload": payload})
             await self._send({"id": id_, "type": "complete"})
         except _Unserved as unserved:
+            if not has_begun:
+                transport._tell_end(scope, operation, unserved.fault.errors(self._locale), started, run=False)
             await self._send_errors(id_, unserved.fault)
         except WebSocketDisconnect:
             pass

@@ -8,11 +8,11 @@ import dataclasses
 import types
 import typing
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast, dataclass_transform
 from uuid import UUID
 
 import asyncpg
@@ -231,6 +231,26 @@ def _sql_type(kind: Any) -> sa.types.TypeEngine[Any]:
     return _SQL_TYPES[typing.get_origin(kind) or kind]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolUse:
+    """One pool's connections at this moment: how many there are and may be, are used, are waited for."""
+
+    most: int
+    open: int
+    in_use: int
+    waiting: int
+
+
+BY_INDEX: Final = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+    "enable_seqscan": "off",
+}
+"""A deed's statements look for a few rows by their keys. With figures of yesterday, when the table was small, the
+planner would read all of an issuer's rows instead, and keep that plan."""
+
+
 class Database:
     """The connections of one process, as the application's role: a pool for deeds, an engine for questions."""
 
@@ -239,15 +259,20 @@ class Database:
         self.shares_commits = settings.share_commits
         self._deeds: asyncpg.Pool | None = None
         self._turns = asyncio.Semaphore(settings.deed_connections)
+        self._deeds_wanted = self._questions_wanted = 0
         self._questions: AsyncEngine = create_async_engine(
-            _for_sqlalchemy(settings.app_database_url or settings.database_url),
+            "postgresql+asyncpg://",
             pool_size=settings.question_connections,
             max_overflow=0,
             pool_timeout=10,
             # A question is not run again, so it must not be the one to find out that PostgreSQL was restarted.
             pool_pre_ping=True,
             pool_reset_on_return=None,
-            connect_args={"server_settings": _session(settings.app_database_url is None, APP)},
+            connect_args={
+                # Read by asyncpg alone: SQLAlchemy does not know an address's sslmode.
+                "dsn": settings.app_database_url or settings.database_url,
+                "server_settings": _session(settings.app_database_url is None, APP),
+            },
         )
 
     async def open(self) -> None:
@@ -259,17 +284,15 @@ class Database:
             max_size=self._settings.deed_connections,
             reset=_leave_as_is,
             init=_read_json,
-            server_settings=_session(self._settings.app_database_url is None, APP),
+            server_settings=_session(self._settings.app_database_url is None, APP) | BY_INDEX,
         )
 
-        async with self.connection() as connection:
-            above_the_wall = await connection.fetchval(_UNWALLED)
-        if above_the_wall:
+        try:
+            async with self.connection() as connection:
+                await _require_wall(connection)
+        except SettingsInvalid:
             await self.close()
-            raise SettingsInvalid(
-                "APP_DATABASE_URL: this database user is above the tenant wall (superuser, owner, or exempt from row"
-                f" security): use one that may only act as {APP}"
-            )
+            raise
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -282,28 +305,78 @@ class Database:
         """A bare connection for a deed. First come, first served: the pool alone hands the newest connection to whoever
         asks at that moment, and those who wait may wait for a second."""
         assert self._deeds is not None, "open() comes first"
-        async with self._turns, self._deeds.acquire() as connection:
-            yield connection
+        self._deeds_wanted += 1
+        try:
+            async with self._turns, self._deeds.acquire() as connection:
+                yield connection
+        finally:
+            self._deeds_wanted -= 1
 
     @asynccontextmanager
     async def reading(self, tenant: int) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, behind the tenant's wall."""
-        async with self._questions.connect() as connection, connection.begin():
+        async with self._asking() as connection, connection.begin():
             await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
             yield connection
 
     @asynccontextmanager
     async def snapshot(self, tenant: int) -> AsyncIterator[AsyncConnection]:
         """A transaction for long questions, behind the tenant's wall: they all see the data as the first one does."""
-        async with self._questions.connect() as connection:
+        async with self._asking() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
                 await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
                 yield connection
 
+    def use(self) -> dict[str, PoolUse]:
+        """How the connections for deeds and for questions are used."""
+        deeds, questions = self._deeds, cast(sa.pool.QueuePool, self._questions.pool)
+        deeds_open = deeds.get_size() if deeds is not None else 0
+        deeds_used = deeds_open - deeds.get_idle_size() if deeds is not None else 0
+        asking = questions.checkedout()
+        return {
+            "deeds": PoolUse(
+                self._settings.deed_connections, deeds_open, deeds_used, max(0, self._deeds_wanted - deeds_used)
+            ),
+            "questions": PoolUse(
+                questions.size(), questions.checkedin() + asking, asking, max(0, self._questions_wanted - asking)
+            ),
+        }
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AsyncConnection]:
+        self._questions_wanted += 1
+        try:
+            async with self._questions.connect() as connection:
+                yield connection
+        finally:
+            self._questions_wanted -= 1
+
+
+async def refuse_above_the_wall(settings: Settings) -> None:
+    """Raises SettingsInvalid when the application would act as a role that row security does not hold. A database that
+    is away is asked when it is there: `Database.open` asks too."""
+    with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection = await connect_as(settings, APP)
+        try:
+            await _require_wall(connection)
+        finally:
+            await connection.close()
+
+
+async def _require_wall(connection: asyncpg.Connection) -> None:
+    if await connection.fetchval(_UNWALLED):
+        raise SettingsInvalid(
+            "APP_DATABASE_URL: this database user is above the tenant wall (superuser, owner, relay, reader, or exempt"
+            f" from row security): use one that may only act as {APP}"
+        )
+
 
 _UNWALLED = """
-SELECT bool_or(rolsuper OR rolbypassrls) OR pg_has_role(current_user, 'escarcelle_owner', 'USAGE')
+SELECT bool_or(rolsuper OR rolbypassrls)
+    OR pg_has_role(current_user, 'escarcelle_owner', 'USAGE')
+    OR pg_has_role(current_user, 'escarcelle_relay', 'USAGE')
+    OR pg_has_role(current_user, 'escarcelle_reader', 'USAGE')
 FROM pg_roles WHERE rolname = current_user OR (rolname = session_user AND rolsuper)
 """
 
@@ -320,11 +393,8 @@ async def _leave_as_is(connection: asyncpg.Connection) -> None:
 
 
 def _session(takes_role: bool, role: str) -> dict[str, str]:
-    return {"application_name": "escarcelle"} | ({"role": role} if takes_role else {})
-
-
-def _for_sqlalchemy(url: str) -> str:
-    return "postgresql+asyncpg://" + url.split("://", 1)[1]
+    # Where the zone has summer time, days that are added to an instant may have 23 or 25 hours.
+    return {"application_name": "escarcelle", "timezone": "UTC"} | ({"role": role} if takes_role else {})
 
 
 async def connect_as(settings: Settings, role: str) -> asyncpg.Connection:

@@ -2,6 +2,7 @@
 a deadline. A message names a row only; what is true is read here, behind the row's lock."""
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from domain.access import Actor
 from domain.deadlines import Deadline, handler
-from domain.outbox import FAILURES_BEFORE_GIVING_UP, DeadLetter, OutboxRow, pause_after
+from domain.outbox import FAILURES_BEFORE_GIVING_UP, DeadLetter, InboxRow, OutboxRow, pause_after
 from domain.parties import Issuer
 from domain.work import Work
 
@@ -24,6 +25,10 @@ async def take_in_hand(work: Work, actor: Actor, message_id: UUID) -> bool:
     is done, it was given up, another worker has it, or it waits after a failure."""
     row = await work.take(OutboxRow.maybe(id=message_id))
     if row is None:
+        return False
+    if await _is_handled(work, message_id):
+        # It was put back by hand in the very moment in which a worker that was thought dead finished with it.
+        work.remove(row)
         return False
     sends, claim_at = await _filled_in(work, row, "sends", "claim_at")
     if sends == 0 and claim_at > work.real_now:
@@ -55,12 +60,12 @@ async def finish(work: Work, actor: Actor, message_id: UUID) -> None:
         work.remove(row)
 
 
-async def fail(work: Work, actor: Actor, message_id: UUID, reason: str, *, for_good: bool = False) -> None:
+async def fail(work: Work, actor: Actor, message_id: UUID, reason: str, *, for_good: bool = False) -> bool:
     """It did not work. The message is tried again after a pause; when it has failed too often, or `for_good`, it
-    becomes a dead letter. `reason` holds no personal data."""
+    becomes a dead letter. `reason` holds no personal data. Returns whether it was given up."""
     row = await work.take(OutboxRow.maybe(id=message_id))
     if row is None:
-        return
+        return False
     failures, created_at, payload = await _filled_in(work, row, "failures", "created_at", "payload")
     failures += 1
     if for_good or failures >= FAILURES_BEFORE_GIVING_UP:
@@ -76,8 +81,36 @@ async def fail(work: Work, actor: Actor, message_id: UUID, reason: str, *, for_g
             )
         )
         work.remove(row)
-    else:
-        work.change(row, failures=failures, last_error=reason, sends=0, claim_at=work.real_now + pause_after(failures))
+        return True
+    work.change(row, failures=failures, last_error=reason, sends=0, claim_at=work.real_now + pause_after(failures))
+    return False
+
+
+class Resent(StrEnum):
+    """What came of a dead letter: it is in the outbox again, as the same message; its consumer had finished with it
+    after all, and it only goes; or there is none of that identifier (any more)."""
+
+    AGAIN = "again"
+    HANDLED = "handled"
+    UNKNOWN = "unknown"
+
+
+async def resend(work: Work, actor: Actor, message_ids: tuple[UUID, ...]) -> dict[UUID, Resent]:
+    """Put dead letters back into the outbox, each as the same message: a mail keeps its Message-ID. A message that its
+    consumer has finished with is not sent again."""
+    came: dict[UUID, Resent] = {}
+    for message_id in dict.fromkeys(message_ids):
+        letter = await work.take(DeadLetter.maybe(id=message_id))
+        if letter is None:
+            came[message_id] = Resent.UNKNOWN
+            continue
+        handled = await _is_handled(work, message_id)
+        if not handled:
+            work.create(OutboxRow(tenant=work.tenant, id=letter.id, topic=letter.topic, payload=letter.payload))
+        work.remove(letter)
+        came[message_id] = Resent.HANDLED if handled else Resent.AGAIN
+        work.note("resend", letter, topic=letter.topic, handled=handled)
+    return came
 
 
 async def fire(work: Work, actor: Actor, subject_kind: str, subject_id: UUID, name: str) -> None:
@@ -107,6 +140,15 @@ async def note_failed_deadline(work: Work, actor: Actor, subject_id: UUID, name:
     deadline = await work.take(Deadline.maybe(subject_id=subject_id, name=name))
     if deadline is not None:
         work.change(deadline, last_error=reason)
+
+
+async def _is_handled(work: Work, message_id: UUID) -> bool:
+    return bool(await work.read(_HANDLED, message_id=message_id))
+
+
+_HANDLED: Final = sa.select(InboxRow.table.c.message_id).where(
+    InboxRow.table.c.message_id == sa.bindparam("message_id", type_=InboxRow.table.c.message_id.type)
+)
 
 
 async def _filled_in(work: Work, row: OutboxRow, *names: str) -> list[Any]:

@@ -42,14 +42,28 @@ class OutboxRow(
     last_error: str | None = computed(sa.text("NULL"))
 
 
-class InboxRow(Row, table="inbox", key=("message_id",), app="SELECT, INSERT, DELETE"):
+class InboxRow(
+    Row,
+    table="inbox",
+    key=("message_id",),
+    app="SELECT, INSERT, DELETE",
+    relay="SELECT, DELETE",
+    constraints=(sa.Index("inbox_done_at_idx", "done_at"),),
+):
     """A message that its consumer has finished with: it is not acted on twice."""
 
     message_id: UUID
     done_at: datetime = computed(sa.text("clock_timestamp()"))
 
 
-class DeadLetter(Entity, table="dead_letters", app="SELECT, INSERT, DELETE"):
+class DeadLetter(
+    Entity,
+    table="dead_letters",
+    prefix="dead",
+    app="SELECT, INSERT, UPDATE, DELETE",
+    relay="SELECT, DELETE",
+    constraints=(sa.Index("dead_letters_given_up_at_idx", "given_up_at"),),
+):
     """A message that was given up, with the reason. It can be sent again by hand."""
 
     topic: Topic
@@ -65,6 +79,12 @@ LIVE_CHANNEL: Final = "escarcelle:live"
 
 FAILURES_BEFORE_GIVING_UP: Final = 30
 """With pauses of an hour at most, about a day: as long as a mail server may be away."""
+
+INBOX_LASTS: Final = timedelta(days=30)
+"""Longer than any message is sent again. One that may yet be sent again, by hand, keeps its inbox row for as long."""
+
+DEAD_LETTERS_LAST: Final = timedelta(days=90)
+"""How long a message that was given up can be sent again by hand."""
 
 
 def pause_after(times: int) -> timedelta:

@@ -1,15 +1,25 @@
 """Settings, from the environment, checked at start. README lists them for operators."""
 
+from enum import StrEnum
 from functools import cached_property
-from typing import Annotated
-from urllib.parse import urlsplit
+from ipaddress import ip_address
+from typing import Annotated, Final
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class SettingsInvalid(Exception):
     """The environment holds what the program cannot start with; the message names each variable."""
+
+
+class LogFormat(StrEnum):
+    """AUTO: for people at a terminal, JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
 
 
 class Settings(BaseSettings):
@@ -29,9 +39,6 @@ class Settings(BaseSettings):
     relay_database_url: str | None = Field(None, description="The same as role escarcelle_relay.")
     reader_database_url: str | None = Field(None, description="The same as role escarcelle_reader.")
     redis_url: str = Field(description="Redis or Valkey 6.2 or newer: redis://[:password@]host:port/number")
-    public_url: str = Field(
-        "http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there."
-    )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Comma-separated keys of at least 32 characters, the newest first; the others are still read. "
         "The oldest also makes the key for web push: without it, devices have to register again."
@@ -41,6 +48,9 @@ class Settings(BaseSettings):
     )
     mail_from: str = Field("Escarcelle <ne-pas-repondre@escarcelle.invalid>", description="The sender of every mail.")
     mail_page_url: str | None = Field(None, description="Where a local mail catcher shows the mails; `dev` sets it.")
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="Where people reach this server; QR codes and mails lead there."
+    )
     deed_connections: int = Field(
         16, ge=1, le=200, description="Database connections for mutations, in each API process."
     )
@@ -56,6 +66,17 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1", description="Addresses whose X-Forwarded-For is believed, comma-separated."
     )
+    log_format: LogFormat = Field(
+        LogFormat.AUTO, description="json: a JSON object a line; text: for people; auto: text at a terminal."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Where Prometheus reads this process's metrics; with several API processes, the first one's, "
+        "and each next one has the port after it. By default nowhere.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address that METRICS_PORT is opened on.")
 
     @field_validator("secret_keys", mode="before")
     @classmethod
@@ -67,6 +88,8 @@ class Settings(BaseSettings):
     def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not keys or any(len(key.get_secret_value()) < 32 for key in keys):
             raise ValueError("at least one key, each of at least 32 characters")
+        if any(_can_be_guessed(key.get_secret_value()) for key in keys):
+            raise ValueError("a key can be guessed: make each by chance, for example with `openssl rand -base64 48`")
         return keys
 
     @field_validator("database_url", "app_database_url", "relay_database_url", "reader_database_url")
@@ -81,22 +104,40 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        parts = urlsplit(value)
+        protected = bool(parts.password) or any(parse_qs(parts.query).get("password", ()))
+        if parts.scheme != "unix" and not protected and not _is_this_machine(parts.hostname or "localhost"):
+            raise ValueError("must have a password, since it is on another machine: redis://:password@host:port/number")
         return value
 
     @field_validator("smtp_url")
     @classmethod
     def _is_smtp(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("smtp", "smtps", "smtp+starttls") or not urlsplit(value).hostname:
+        parts = urlsplit(value)
+        if parts.scheme not in ("smtp", "smtps", "smtp+starttls") or not parts.hostname:
             raise ValueError("must be smtp://, smtps:// or smtp+starttls:// with a host")
+        if parts.scheme == "smtp" and parts.username and not _is_this_machine(parts.hostname):
+            raise ValueError("would send its password over the network in the clear: use smtps:// or smtp+starttls://")
         return value
 
     @field_validator("public_url")
     @classmethod
-    def _is_web_address(cls, value: str) -> str:
+    def _is_web_address(cls, value: str, info: ValidationInfo) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be http:// or https:// with a host, and nothing behind the path")
+        # With a mail catcher nobody real is reached: people try the demo from a telephone on their own network.
+        rehearsal = info.data.get("mail_page_url") is not None
+        if parts.scheme == "http" and not rehearsal and not _is_this_machine(parts.hostname):
+            raise ValueError("must be https://: passwords and sessions would travel in the clear")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _names_them(cls, value: str) -> str:
+        if "*" in value:
+            raise ValueError("must name the proxies: whoever is believed can sign in from any address it likes")
+        return value
 
     @cached_property
     def public_host(self) -> str:
@@ -114,3 +155,26 @@ def from_environment(**overrides: object) -> Settings:
             for e in error.errors()
         ]
         raise SettingsInvalid("\n".join(lines)) from None
+
+
+# ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _can_be_guessed(key: str) -> bool:
+    """Few different characters, one piece over and over, or a word that examples are made of: no key that was made by
+    chance is like that."""
+    repeats = key in (key + key)[1:-1]
+    return len(set(key)) < _FEWEST_CHARACTERS or repeats or any(word in key.lower() for word in _EXAMPLE_WORDS)
+
+
+_FEWEST_CHARACTERS: Final = 8
+_EXAMPLE_WORDS: Final = ("changeme", "change-me", "change_me", "example", "password", "secret", "0123456789")

@@ -88,19 +88,21 @@ def shared_take_statement(wanted: Wanted) -> str:
             given.append(f"{value} {sql}{'[]' if several else ''}")
             conditions.append(f"r.{name} = ANY(w.{value})" if several else f"r.{name} = w.{value}")
         found = " AND ".join(conditions)
+        # One after the other, each by its key: the planner is not to join, which may read all of an issuer's rows.
         parts.append(
-            f"taken{at} AS MATERIALIZED (SELECT w.n, {', '.join(f'r.{name}' for name in row.columns)}"
-            f" FROM wanted w JOIN {row.table.name} r ON {found} FOR NO KEY UPDATE OF r SKIP LOCKED)"
+            f"taken{at} AS MATERIALIZED (SELECT w.n, r.* FROM wanted w CROSS JOIN LATERAL (SELECT"
+            f" {', '.join(f'r.{name}' for name in row.columns)} FROM {row.table.name} r WHERE {found}"
+            f" LIMIT 2 FOR NO KEY UPDATE SKIP LOCKED) r)"
         )
         joins.append(f" LEFT JOIN taken{at} ON taken{at}.n = w.n")
         columns += [f"taken{at}.{name}" for name in row.columns]
-        exist.append(f"EXISTS (SELECT FROM {row.table.name} r WHERE {found})")
+        exist.append(f"(SELECT true FROM {row.table.name} r WHERE {found} LIMIT 1)")
     document = ", ".join(("n integer", "key_scope_id uuid", "key text", "message_id uuid", *given))
     return (
         f"WITH wanted AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($2::jsonb) AS j({document}))"
         + "".join(f", {part}" for part in parts)
         + " SELECT w.n, tenant_clock($1), clock_timestamp(), key_seen($1, w.key_scope_id, w.key),"
-        + " EXISTS (SELECT FROM inbox WHERE tenant = $1 AND message_id = w.message_id)"
+        + " (SELECT true FROM inbox WHERE tenant = $1 AND message_id = w.message_id LIMIT 1)"
         + "".join(f", {name}" for name in (*columns, *exist))
         + " FROM wanted w"
         + "".join(joins)

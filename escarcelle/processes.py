@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Self
 
+import structlog
+
 from escarcelle import tied
+
+log = structlog.get_logger(__name__)
 
 _FIRST_BACK_OFF_SECONDS = 0.2
 _LONGEST_BACK_OFF_SECONDS = 5.0
@@ -136,12 +140,12 @@ class Supervisor:
         now = time.monotonic()
         if program.next_start_at is None:
             program.early_deaths = program.early_deaths + 1 if now - program.started_at < _EARLY_SECONDS else 1
-            how = _how_it_ended(program.process.returncode)
+            about = {"program": program.name, "how": _how_it_ended(program.process.returncode)}
             if program.early_deaths >= _EARLY_DEATHS_ALLOWED:
-                print(f"{program.name} {how}, {program.early_deaths} times in a row: giving up.", file=sys.stderr)
+                log.error("program_given_up", **about, times_in_a_row=program.early_deaths)
                 return False
             back_off = min(_FIRST_BACK_OFF_SECONDS * 2 ** (program.early_deaths - 1), _LONGEST_BACK_OFF_SECONDS)
-            print(f"{program.name} {how}; starting it again in {back_off:g} s.", file=sys.stderr, flush=True)
+            log.warning("program_ended", **about, starts_again_in_seconds=back_off)
             program.next_start_at = now + back_off
         elif now >= program.next_start_at:
             program.start()

@@ -1,6 +1,7 @@
 """The workers' tasks. Each may run twice, late, or on two machines at once: what counts is decided behind a lock."""
 
 import asyncio
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
 from domain.jobs import Job
+from domain.metrics import DEADLINES, DELIVERY_SECONDS, JOBS, JOBS_RUNNING, MESSAGES
+from domain.outbox import Topic
 from domain.settings import Settings
 from domain.work import perform
 from tasks import exports
@@ -59,11 +62,11 @@ class Tasks:
 
     async def deliver(self, tenant: int, outbox_id: str) -> None:
         """Send the mails of an outbox row, unless that is done or under way."""
-        await self._send(self._post.deliver, tenant, outbox_id)
+        await self._send(Topic.MAIL, self._post.deliver, tenant, outbox_id)
 
     async def push(self, tenant: int, outbox_id: str) -> None:
         """Send the push of an outbox row, unless that is done or under way."""
-        await self._send(self._push_services.deliver, tenant, outbox_id)
+        await self._send(Topic.PUSH, self._push_services.deliver, tenant, outbox_id)
 
     async def fire(self, tenant: int, subject_kind: str, subject_id: str, name: str) -> None:
         """Do what a deadline's instant brings."""
@@ -73,6 +76,7 @@ class Tasks:
             await perform(database, actor, messages.fire, subject_kind, subject, name)
         except Exception as error:
             failure = _in_short(error)
+        DEADLINES.labels("done" if failure is None else "failed").inc()
         if failure is not None:
             log.error(
                 "deadline_failed", tenant=tenant, kind=subject_kind, subject=subject_id, name=name, reason=failure
@@ -97,12 +101,12 @@ class Tasks:
             await asyncio.wait_for(self._opened.close(), _CLOSING_SECONDS)
 
     async def _send(
-        self, deliver: Callable[[Database, int, UUID], Awaitable[None]], tenant: int, outbox_id: str
+        self, topic: Topic, deliver: Callable[[Database, int, UUID], Awaitable[None]], tenant: int, outbox_id: str
     ) -> None:
         database, actor, message_id = await self._database(), Actor(tenant=tenant), UUID(outbox_id)
         if not await perform(database, actor, messages.take_in_hand, message_id):
             return
-        failure, for_good = None, False
+        failure, for_good, started = None, False, time.monotonic()
         try:
             async with asyncio.timeout(_DELIVERY_SECONDS), _kept_in_hand(database, actor, message_id):
                 await deliver(database, tenant, message_id)
@@ -110,17 +114,25 @@ class Tasks:
             failure, for_good = rejected.reason, True
         except Exception as error:
             failure = _in_short(error)
+        seconds = time.monotonic() - started
+        DELIVERY_SECONDS.labels(topic).observe(seconds)
+        about = {"tenant": tenant, "topic": topic, "message": outbox_id, "milliseconds": round(seconds * 1000)}
         if failure is None:
             await perform(database, actor, messages.finish, message_id, message_id=message_id)
+            MESSAGES.labels(topic, "delivered").inc()
+            log.info("delivered", **about)
         else:
-            log.warning("delivery_failed", tenant=tenant, message=outbox_id, reason=failure, for_good=for_good)
-            await perform(database, actor, messages.fail, message_id, failure, for_good=for_good)
+            given_up = await perform(database, actor, messages.fail, message_id, failure, for_good=for_good)
+            MESSAGES.labels(topic, "given_up" if given_up else "failed").inc()
+            log.warning("delivery_failed", **about, reason=failure, given_up=bool(given_up))
 
     async def _do_job(self, tenant: int, message_id: UUID) -> None:
         try:
             async with self._turns:
-                await self._do_next_run(tenant, message_id)
+                with JOBS_RUNNING.track_inprogress():
+                    await self._do_next_run(tenant, message_id)
         except jobs.Overtaken:
+            JOBS.labels("overtaken").inc()
             log.info("job_overtaken", tenant=tenant, message=str(message_id))
         except Exception as error:
             # What cannot even be noted is begun anew, once nobody is heard of any more.
@@ -137,6 +149,7 @@ class Tasks:
                 await perform(database, actor, messages.finish, message_id, message_id=message_id)
         except asyncio.CancelledError:
             if isinstance(job, Job):
+                JOBS.labels("broken_off").inc()
                 await perform(database, actor, jobs.break_off, job.id, job.runs, "the process stops", counts=False)
             await perform(database, actor, messages.let_go, message_id)
             raise
@@ -149,12 +162,16 @@ class Tasks:
             raise
         except Exception as error:
             reason, for_good = (str(error.code), True) if isinstance(error, Refused) else (_in_short(error), False)
+            JOBS.labels("failed").inc()
             log.warning("job_failed", tenant=job.tenant, job=str(job.id), run=job.runs, reason=reason)
             actor = Actor(tenant=job.tenant)
             left = await perform(database, actor, jobs.break_off, job.id, job.runs, reason, for_good=for_good)
             if isinstance(left, Job) and left.status not in jobs.FINAL:
                 await perform(database, actor, messages.fail, message_id, reason)
                 return False
+        else:
+            JOBS.labels("done").inc()
+            log.info("job_done", tenant=job.tenant, job=str(job.id), run=job.runs)
         return True
 
     async def _database(self) -> Database:

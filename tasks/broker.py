@@ -3,7 +3,7 @@ database only, and is sent again until the row is gone."""
 
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
@@ -69,29 +69,29 @@ class Batch:
 
     def __init__(self, settings: Settings) -> None:
         self._redis = _connect(settings.redis_url, _BATCH_TIMEOUT_SECONDS)
-        self._pipeline = self._redis.pipeline(transaction=False)
-        self._queue: RedisBroker | None = None
+        self._pipeline = self._redis.pipeline(transaction=True)
 
     def send(self, live: Sequence[str], messages: Sequence[Message[None]]) -> None:
-        """Publish and enqueue. Raises RedisError unless Redis has accepted all of it."""
-        if self._queue is None:
-            self._queue = self._open_queue()
+        """Publish and enqueue. Raises RedisError unless Redis has accepted all of it.
+
+        Messages are stored and queued as Dramatiq's own script does it, but all by two commands: a call of the script
+        for each takes five times as long."""
+        numbers = [str(uuid4()) for _ in messages]
+        stored: dict[Any, bytes] = {
+            number: message.copy(options={"redis_message_id": number}).encode()
+            for number, message in zip(numbers, messages, strict=True)
+        }
         with self._pipeline:
             for update in live:
                 self._pipeline.publish(LIVE_CHANNEL, update)
-            for message in messages:
-                self._queue.enqueue(message)
+            if stored:
+                self._pipeline.hset(f"{_NAMESPACE}:{QUEUE}.msgs", mapping=stored)
+                self._pipeline.rpush(f"{_NAMESPACE}:{QUEUE}", *stored)
             self._pipeline.execute()
 
     def close(self) -> None:
         """Let go of the connection."""
         self._redis.close()
-
-    def _open_queue(self) -> RedisBroker:
-        """A broker over the pipeline, so that what it enqueues is collected. Dramatiq must have asked Redis once, over
-        a plain connection, how much its Lua can take; it remembers the answer for all brokers of the process."""
-        _broker(self._redis).do_qsize(QUEUE)
-        return _broker(self._pipeline)
 
 
 def _broker(client: Redis, *middleware: Middleware) -> RedisBroker:

@@ -1,10 +1,13 @@
-"""The relay: hands on what has been committed and what falls due. It sees every tenant, in these two tables only.
+"""The relay: hands on what has been committed and what falls due, and clears away what has long been done. It sees
+every tenant, in the tables of messages and deadlines only.
 
 A batch is one transaction: rows are locked, Redis accepts them, and only then live updates go and the others are put
 off by a pause that doubles until their consumer has finished with them. Whatever breaks in between, nothing has
 happened to the rows. Several relays share the work, each skipping what another has locked."""
 
 import asyncio
+import time
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -14,7 +17,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from domain.db import RELAY, connect_as
-from domain.outbox import Topic, pause_after
+from domain.metrics import RELAYED, TIDIED
+from domain.outbox import DEAD_LETTERS_LAST, INBOX_LASTS, Topic, pause_after
 from domain.settings import Settings
 from tasks import broker
 
@@ -22,12 +26,18 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 100
 POLL_SECONDS: Final = 0.05
+"""How long it looks away at most while nothing comes."""
+
 LONGEST_DEADLINE_PAUSE: Final = timedelta(minutes=5)
 """A deadline whose deed fails is tried again at least this often, for ever."""
 
 LIVE_LASTS: Final = timedelta(minutes=10)
 """A live update that Redis does not take for so long is dropped: all that is open is read again when Redis is back."""
 
+TIDY_BATCH: Final = 500
+TIDY_EVERY_SECONDS: Final = 600.0
+
+_FIRST_POLL_SECONDS: Final = 0.002
 _LONGEST_WAIT_SECONDS: Final = 2.0
 _SHORTEST_WAIT_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 15
@@ -50,6 +60,7 @@ class Relay:
         self._connection: asyncpg.Connection | None = None
         self._away: str | None = None
         self._wait_seconds = 0.0
+        self._tidies_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand on until `stop` is set; the batch that is under way is finished. While a server is away it waits and
@@ -87,12 +98,32 @@ class Relay:
                 await connection.execute(
                     _PUT_OFF_DEADLINES, *_columns(deadlines, "tenant", "subject_id", "name"), _DEADLINE_PAUSES
                 )
+        for topic, count in Counter(row["topic"] for row in rows).items():
+            RELAYED.labels(topic).inc(count)
         return len(rows) + len(deadlines)
+
+    async def tidy(self) -> bool:
+        """Clear away one batch of old inbox rows and one of old dead letters; returns whether there may be more. An
+        inbox row stays for as long as its message could be sent again, from the outbox or by hand. Raises what asyncpg
+        raises."""
+        connection = await self._connected()
+        full = False
+        for table, statement, lasts in (
+            ("dead_letters", _FORGET_OLD_LETTERS, DEAD_LETTERS_LAST),
+            ("inbox", _FORGET_OLD_INBOX, INBOX_LASTS),
+        ):
+            removed = len(await connection.fetch(statement, lasts, TIDY_BATCH))
+            TIDIED.labels(table).inc(removed)
+            full = full or removed == TIDY_BATCH
+        return full
 
     async def _turn(self) -> None:
         try:
             async with asyncio.timeout(_TURN_SECONDS):
                 handed_on = await self.hand_on()
+                # Whoever waits for a message goes first.
+                if not handed_on and time.monotonic() >= self._tidies_at and not await self.tidy():
+                    self._tidies_at = time.monotonic() + TIDY_EVERY_SECONDS
         except RedisError as error:
             self._note_away("redis", error)
             with suppress(*_DATABASE_AWAY):
@@ -105,7 +136,10 @@ class Relay:
             if self._away is not None:
                 log.info("relay_goes_on", server=self._away)
                 self._away = None
-            self._wait_seconds = 0.0 if handed_on else POLL_SECONDS
+            # Where something has just come, more often will.
+            self._wait_seconds = (
+                0.0 if handed_on else min(max(2 * self._wait_seconds, _FIRST_POLL_SECONDS), POLL_SECONDS)
+            )
 
     def _note_away(self, server: str, error: Exception) -> None:
         if self._away != server:
@@ -167,3 +201,18 @@ WHERE d.tenant = sent.tenant AND d.subject_id = sent.subject_id AND d.name = sen
 """
 
 _DROP_OLD_LIVE = "DELETE FROM outbox WHERE topic = 'live' AND claim_at < statement_timestamp() - $1::interval"
+
+_FORGET_OLD_LETTERS = """
+DELETE FROM dead_letters WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM dead_letters WHERE given_up_at < statement_timestamp() - $1::interval ORDER BY given_up_at LIMIT $2
+)) RETURNING 1
+"""
+
+_FORGET_OLD_INBOX = """
+DELETE FROM inbox WHERE ctid = ANY(ARRAY(
+  SELECT i.ctid FROM inbox i WHERE i.done_at < statement_timestamp() - $1::interval
+    AND NOT EXISTS (SELECT FROM outbox o WHERE o.tenant = i.tenant AND o.id = i.message_id)
+    AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.tenant = i.tenant AND d.id = i.message_id)
+  ORDER BY i.done_at LIMIT $2
+)) RETURNING 1
+"""

@@ -1,10 +1,7 @@
 """The task process: a relay and workers, until it is told to stop."""
 
 import asyncio
-import logging
 import signal
-import sys
-import time
 from typing import Final
 
 import structlog
@@ -12,9 +9,11 @@ from dramatiq import Worker
 from redis.exceptions import RedisError
 
 from domain import jobs, payments, sign_in
+from domain.metrics import collecting, exposed
 from domain.settings import Settings
 from tasks.actors import Tasks
 from tasks.broker import open_broker
+from tasks.lateness import LatenessCollector
 from tasks.relay import Relay
 
 log = structlog.get_logger(__name__)
@@ -28,9 +27,9 @@ _QUEUE_POLL_MILLISECONDS: Final = 250
 
 def main(settings: Settings) -> None:
     """Relay and work until SIGTERM or SIGINT; then the relay stops, and the workers finish what they hold, for at most
-    10 s."""
-    _log_as_json()
-    asyncio.run(_until_signalled(settings))
+    10 s. Raises SettingsInvalid when its metrics have no place."""
+    with exposed(settings):
+        asyncio.run(_until_signalled(settings))
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -43,7 +42,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     worker.start()
     log.info("tasks_started", threads=settings.worker_threads)
     try:
-        await Relay(settings).run(stop)
+        with collecting(LatenessCollector(settings)):
+            await Relay(settings).run(stop)
     finally:
         await asyncio.to_thread(_stop, worker)
         broker.client.close()
@@ -64,49 +64,3 @@ async def _until_signalled(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await work(settings, stop)
-
-
-class _NotAgainAndAgain(logging.Filter):
-    """While Redis is away Dramatiq says so every second, for each queue: once a minute is enough."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._next: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is new, or its like has not been seen for a minute."""
-        if not record.name.startswith("dramatiq."):
-            return True
-        key, now = (record.name, str(record.msg)), time.monotonic()
-        if now < self._next.get(key, now):
-            return False
-        self._next[key] = now + 60
-        return True
-
-
-def _log_as_json() -> None:
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_NotAgainAndAgain())
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(ensure_ascii=False),
-            ],
-        )
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -7,15 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
 
 from api.app import create_app
 from domain.db import READER, Database, connect_as
+from domain.settings import Settings
 from escarcelle.database import newest_revision
 from reporting import audit
-from tests.world import Running, Servers, World, environment
+from tests.outside import OUTSIDE, PROCESSES
+from tests.world import Running, Servers, World, environment, serving
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +36,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The whole program: an API in this process, the task process and the mail catcher beside it."""
+    """The whole program: an API in this process, the task process and the mail catcher beside it. On Debian's servers,
+    the API in two processes of its own, and two task processes."""
     mails = tmp_path_factory.mktemp("mails")
     smtp_port, page_port = _free_port(), _free_port()
     settings = servers.settings.model_copy(
@@ -45,13 +49,16 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with log.open("wb") as file:
         children = [
             subprocess.Popen(catcher, env=environment(settings)),
-            subprocess.Popen([sys.executable, "-m", "escarcelle", "work"], env=environment(settings), stderr=file),
+            *(
+                subprocess.Popen([sys.executable, "-m", "escarcelle", "work"], env=environment(settings), stderr=file)
+                for _ in range(PROCESSES)
+            ),
         ]
-    server, thread, url = _serve(lambda: uvicorn.Config(create_app(settings, newest_revision()), log_config=None))
-    _wait(lambda: "tasks_started" in log.read_text(), "the task process does not start")
-    yield Running(servers=servers, settings=settings, url=url, mail_page_url=settings.mail_page_url or "")
-    server.should_exit = True
-    thread.join(timeout=15)
+    with (
+        serving(servers, processes=PROCESSES, settings=settings) if OUTSIDE else _serving_here(servers, settings)
+    ) as running:
+        _wait(lambda: log.read_text().count("tasks_started") == PROCESSES, "the task processes do not start")
+        yield running
     for child in children:
         child.terminate()
         child.wait(timeout=15)
@@ -78,13 +85,17 @@ async def world(servers: Servers, database: Database) -> AsyncIterator[World]:
         await connection.close()
 
 
-def _serve(configure: Callable[[], uvicorn.Config]) -> tuple[uvicorn.Server, threading.Thread, str]:
+@contextmanager
+def _serving_here(servers: Servers, settings: Settings) -> Iterator[Running]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = uvicorn.Server(configure())
+    server = uvicorn.Server(uvicorn.Config(create_app(settings, newest_revision()), log_config=None))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     _wait(lambda: server.started, "the API does not start")
-    return server, thread, f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield Running(servers=servers, settings=settings, url=url, mail_page_url=settings.mail_page_url or "")
+    server.should_exit = True
+    thread.join(timeout=15)
 
 
 def _wait(until: Callable[[], bool], else_say: str) -> None:

@@ -37,6 +37,7 @@ from domain.work import perform
 from escarcelle import database as escarcelle_database
 from escarcelle.clients import Client
 from escarcelle.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
+from tests import outside
 
 PASSWORD = "un mot de passe bien long"
 
@@ -52,12 +53,15 @@ class Servers:
     @classmethod
     def start(cls, folder: Path) -> "Servers":
         """Start both in a new folder."""
-        postgres, redis = EmbeddedPostgres(folder), EmbeddedRedis(folder)
+        postgres = EmbeddedPostgres(folder, outside.postgresql())
+        redis = EmbeddedRedis(folder, outside.redis_server())
         postgres.start()
         redis.start()
         passwords = {role: secrets.token_urlsafe(12) for role in (OWNER, APP, RELAY, READER)}
         escarcelle_database.prepare(postgres.url("postgres"), passwords)
         name = escarcelle_database.DATABASE
+        if outside.OUTSIDE:
+            outside.as_an_operator_has_it(postgres.url("postgres"), name)
         settings = from_environment(
             database_url=postgres.url(name, OWNER, passwords[OWNER]),
             app_database_url=postgres.url(name, APP, passwords[APP]),
@@ -273,15 +277,17 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(servers: Servers, *, processes: int = 1) -> Iterator[Running]:
-    """The API in processes of its own that share a port; nobody relays what it commits."""
+def serving(servers: Servers, *, processes: int = 1, settings: Settings | None = None) -> Iterator[Running]:
+    """The API in processes of its own that share a port; nobody relays what it commits. `settings` are the servers'
+    own unless given."""
+    settings = settings or servers.settings
     port = free_port()
     command = [sys.executable, "-m", "escarcelle", "serve", "--port", str(port), "--processes", str(processes)]
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, env=environment(servers.settings)) as api:
+    with subprocess.Popen(command, env=environment(settings)) as api:
         try:
             wait_until_ready(url)
-            yield Running(servers=servers, settings=servers.settings, url=url, mail_page_url="")
+            yield Running(servers=servers, settings=settings, url=url, mail_page_url=settings.mail_page_url or "")
         finally:
             api.terminate()
 

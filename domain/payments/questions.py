@@ -146,16 +146,13 @@ async def counters(
     others = None if where is None else replace(where, status=None)
     # Time leads out of these statuses, never into them: there is an index of the requests that are stored so.
     open_ones = PaymentRequest.table.c.status.in_(sorted(map(str, OPEN)))
-    found = requests(actor, point_of_sale_id, others).where(open_ones).subquery()
-    status = found.c.status
-    row = (
-        await connection.execute(
-            sa.select(
-                sa.func.count().filter(status == str(PaymentRequestStatus.TO_VALIDATE)),
-                sa.func.count().filter(status == str(PaymentRequestStatus.AWAITING_PAYMENT)),
-            ).select_from(found)
-        )
-    ).one()
+    status = LIFE.status_in_sql(_now(actor.tenant))
+    counted = (
+        sa.func.count().filter(status == str(status_counted))
+        for status_counted in (PaymentRequestStatus.TO_VALIDATE, PaymentRequestStatus.AWAITING_PAYMENT)
+    )
+    found = requests(actor, point_of_sale_id, others).where(open_ones)
+    row = (await connection.execute(found.with_only_columns(*counted, maintain_column_froms=True))).one()
     return Counters(to_validate=row[0], awaiting_payment=row[1])
 
 

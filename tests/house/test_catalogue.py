@@ -34,6 +34,7 @@ CALLERS: Final = {
     "tenant_of_slug": {APP},
     "actor_of_session": {APP},
     "advance_sandbox_clock": {APP},
+    "lateness": {APP, RELAY},
     "check_transfer": set[str](),
     "seal_postings": set[str](),
 }

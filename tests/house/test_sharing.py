@@ -10,6 +10,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from domain import transactions
 from domain.access import Actor, Role
@@ -198,6 +200,28 @@ async def test_a_deed_that_takes_in_several_steps_sees_its_rows_and_no_other_s(
     answers = await together(database, agent, *map(twice, range(MANY)))
     assert [answer.id for answer in answers] == [holders[(n + 1) % MANY].id for n in range(MANY)]
     assert await wallets(world) == [MANY * 100, *(n * 100 for n in range(1, MANY))]
+
+
+async def test_deeds_that_take_different_things_share_while_some_of_them_ask(
+    database: Database, world: World, agent: Actor, holders: list[Holder]
+) -> None:
+    """Who has its rows asks over the connection on which the others' rows are still to come."""
+
+    def asks(holder: Holder) -> Callable[[Work, Actor], Awaitable[Holder]]:
+        async def deed(work: Work, actor: Actor) -> Holder:
+            taken = await work.take(Holder.by(id=holder.id))
+            for _ in range(3):
+                await work.read(sa.select(sa.func.count()).select_from(Holder.table))
+            return work.note("update", taken, holder_id=taken.id)
+
+        return deed
+
+    deeds = [credit(holder) if n % 2 else asks(holder) for n, holder in enumerate(holders)]
+    with capture_logs() as logs:
+        answers = await together(database, agent, *deeds)
+    assert [answer.id for answer in answers] == [holder.id for holder in holders]
+    assert [entry["event"] for entry in logs] == []
+    assert max((await transactions_of(world)).values()) >= MANY // 2 - 1
 
 
 async def test_a_commit_that_breaks_off_is_an_error_and_never_done_again(

@@ -216,7 +216,10 @@ def test_a_data_folder_in_use(dev: Dev) -> None:
     assert "--data" in refused.stderr
     assert refused.stderr.count("\n") == 1, "a sentence, not a trace"
     assert dev.facts == before, "the one that runs is not disturbed"
-    assert httpx.get(f"{dev.url}/readyz", trust_env=False).json() == {"ready": True, "problems": []}
+    assert httpx.get(f"{dev.url}/readyz", trust_env=False).json() == {
+        "ready": True,
+        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "relay", "redis")},
+    }
 
 
 # ── payments while things die ─────────────────────────────────────────────────────────────────────────────────────────
@@ -566,4 +569,4 @@ def _relay(dev: Dev) -> Relay:
     password = (dev.data / "passwords" / role).read_text(encoding="utf-8").strip()
     relay = urlunsplit(database._replace(netloc=f"{role}:{password}@{database.hostname}:{database.port}"))
     urls = {name: facts[name] for name in ("database_url", "redis_url", "smtp_url")}
-    return Relay(from_environment(**urls, relay_database_url=relay, secret_keys="-" * 32))
+    return Relay(from_environment(**urls, relay_database_url=relay, secret_keys=secrets.token_urlsafe(32)))

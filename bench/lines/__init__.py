@@ -1,0 +1,1 @@
+"""The lines: each measures one thing against its limit."""
