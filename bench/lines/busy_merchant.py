@@ -9,7 +9,7 @@ from tests.world import Servers
 
 async def measure(size: Size, servers: Servers) -> list[Figure]:
     """Payments in a second to one merchant ÷ spread over many."""
-    each = size.of(120, 25)
+    each = size.of(80, 25)
     async with stage(servers) as on:
         cast = await Cast.make(on, CLIENTS, CLIENTS)
         await grow(cast, await Limit.of(cast), size)
@@ -44,7 +44,7 @@ async def curve(size: Size, servers: Servers) -> Curves:
         await grow(cast, await Limit.of(cast), size)
         with api(on.settings, PROCESSES) as program:
             for clients in counts:
-                each = max(25, size.of(3000, 100) // clients)
+                each = max(25, size.of(2000, 100) // clients)
                 for _ in range(2):
                     to_one = await pay(cast, program, clients, each, one_merchant=True)
                     to_many = await pay(cast, program, clients, each)

@@ -15,12 +15,10 @@ from domain.jobs import JobKind
 from domain.texts import Locale
 from reporting.excel import Cell, Workbook
 from tasks.exports import LISTINGS
-from tests.world import Servers
 
 
-async def measure(size: Size, servers: Servers) -> list[Figure]:
+async def measure(size: Size) -> list[Figure]:
     """Rows for each CPU second ÷ xlsxwriter's."""
-    del servers
     rows = _rows(size.of(100_000, 5_000))
     ours, plain = await taking_turns(size.rounds, lambda: _ours(rows), lambda: _plain(rows))
     return [
@@ -34,9 +32,8 @@ async def measure(size: Size, servers: Servers) -> list[Figure]:
     ]  # fmt: skip
 
 
-async def curve(size: Size, servers: Servers) -> Curves:
+async def curve(size: Size) -> Curves:
     """Rows for each CPU second, over rows."""
-    del servers
     curves = Curves("Payment requests as a workbook", "rows", "rows a CPU second")
     for count in (1_000, 5_000) if size.quick else (1_000, 10_000, 100_000):
         rows = _rows(count)

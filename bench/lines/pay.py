@@ -14,7 +14,7 @@ PROCESSES = 2
 
 async def measure(size: Size, servers: Servers) -> list[Figure]:
     """Payments in a second ÷ pgbench's, with as many API processes as count, and with one."""
-    each = size.of(120, 25)
+    each = size.of(80, 25)
     async with stage(servers) as on:
         cast = await Cast.make(on, CLIENTS, CLIENTS)
         limit = await Limit.of(cast)
@@ -63,7 +63,7 @@ async def curve(size: Size, servers: Servers) -> Curves:
         await grow(cast, limit, size)
         with api(on.settings, 1) as one, api(on.settings, PROCESSES) as several:
             for clients in counts:
-                each = max(25, size.of(3000, 100) // clients)
+                each = max(25, size.of(2000, 100) // clients)
                 for _ in range(2):
                     by_limit = await _limit(cast, limit, clients, each)
                     by_several = await pay(cast, several, clients, each)
@@ -77,7 +77,7 @@ async def curve(size: Size, servers: Servers) -> Curves:
 async def grow(cast: Cast, limit: Limit, size: Size) -> None:
     """Payments that were made before, and requests that go on waiting: on empty tables PostgreSQL has less to do, and
     plans that read a whole table."""
-    each = size.of(1000, 100)
+    each = size.of(400, 100)
     await _limit(cast, limit, CLIENTS, each)
     await cast.ask(CLIENTS, each)
     await cast.stage.settle()
