@@ -135,7 +135,8 @@ def _write(page: Path, figures: Sequence[Figure], described: Sequence[tuple[str,
     if not begins or not ends:
         sys.exit(f"{page} has no marks to write between: {_BEGINS} … {_ENDS}")
     rows = {match[1]: match[0] for match in re.finditer(r"^\| ([a-z][a-z-]*) \|.*$", old, re.MULTILINE)}
-    rows.pop(_HEADINGS[0], None)
+    for heading in (_HEADINGS[0], "---"):
+        rows.pop(heading, None)
     rows |= {figure.name: _row(figure) for figure in figures}
     table = [_cells(_HEADINGS), _cells(["---"] * len(_HEADINGS)), *rows.values()]
     machine_said = [f"- {name}: {said}" for name, said in described]

@@ -84,9 +84,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
             _copy([path for path in context if wanted in (".", str(path))], source)
         elif instruction == "RUN":
             # The tests' Python stands for the image's.
-            command = rest.replace(_IN_THE_IMAGE, str(folder / "opt")).replace(
-                "python -m venv", f"{sys.executable} -m venv"
-            )
+            command = rest.replace(_IN_THE_IMAGE, shlex.quote(str(folder / "opt")))
+            command = command.replace("python -m venv", f"{shlex.quote(sys.executable)} -m venv")
             subprocess.run(["/bin/sh", "-euc", command], cwd=source, check=True, timeout=600)
         else:
             assert (instruction, rest) == ("WORKDIR", "/src")

@@ -275,7 +275,7 @@ class Shop:
             except (httpx.TransportError, json.JSONDecodeError):
                 pass
             except Unexpected as unexpected:
-                if '"INTERNAL"' not in str(unexpected):
+                if not _is_to_be_sent_again(unexpected):
                     raise
             self.notes.retries += 1
             await asyncio.sleep(self.chance.uniform(0.05, 0.3))
@@ -335,9 +335,14 @@ async def _sent(
     except (httpx.TransportError, json.JSONDecodeError, TimeoutError):
         return None
     except Unexpected as unexpected:
-        if '"INTERNAL"' not in str(unexpected):
+        if not _is_to_be_sent_again(unexpected):
             raise
         return None
+
+
+def _is_to_be_sent_again(unexpected: Unexpected) -> bool:
+    """Whether the server says that it could not, rather than that it would not."""
+    return any(f'"{code}"' in str(unexpected) for code in ("INTERNAL", "REQUEST_TIMEOUT"))
 
 
 def _alike(first: dict[str, Any], second: dict[str, Any]) -> bool:

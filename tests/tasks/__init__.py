@@ -44,19 +44,16 @@ async def until(condition: Callable[[], Awaitable[object] | object], seconds: fl
 
 @dataclass
 class PostBox:
-    """A mail server on 127.0.0.1. `refusal` is what it answers to a recipient; `on_mail` runs before it says that it
-    has taken a mail."""
+    """A mail server on 127.0.0.1. `identifiers` are the Message-IDs, in the order of arrival; `refusal` is what it
+    answers to a recipient; `on_mail` runs before it says that it has taken a mail."""
 
     mails: list[EmailMessage] = field(default_factory=list)
+    # No property: for each connection the library reads every attribute of its handler.
+    identifiers: list[str] = field(default_factory=list)
     refusal: str | None = None
     on_mail: Callable[[], None] | None = None
     signed_in: list[LoginPassword] = field(default_factory=list)
     port: int = 0
-
-    @property
-    def identifiers(self) -> list[str]:
-        """The Message-IDs, in the order of arrival."""
-        return [mail["Message-ID"] for mail in self.mails]
 
     @asynccontextmanager
     async def open(self, *, asks_to_sign_in: bool = False) -> AsyncIterator["PostBox"]:
@@ -88,6 +85,7 @@ class PostBox:
         mail = message_from_bytes(envelope.original_content or b"", policy=policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        self.identifiers.append(mail["Message-ID"])
         if self.on_mail is not None:
             self.on_mail()
         return "250 2.0.0 OK"
