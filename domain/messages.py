@@ -13,6 +13,7 @@ from domain.access import Actor
 from domain.deadlines import Deadline, handler
 from domain.outbox import FAILURES_BEFORE_GIVING_UP, DeadLetter, InboxRow, OutboxRow, pause_after
 from domain.parties import Issuer
+from domain.statements import Effects
 from domain.work import Work
 
 IN_HAND: Final = timedelta(seconds=15)
@@ -114,20 +115,24 @@ async def resend(work: Work, actor: Actor, message_ids: tuple[UUID, ...]) -> dic
 
 
 async def fire(work: Work, actor: Actor, subject_kind: str, subject_id: UUID, name: str) -> None:
-    """A deadline's instant has come: its deed is done. A deadline that is due and that the deed neither ended nor set
-    anew goes, since its object no longer needs it; one that came too early stays. Raises KeyError for a deadline that
-    no flow declares, and what the deed raises."""
+    """A deadline's instant has come: its deed is done, unless the deadline is pending no more: it was fired before, or
+    called off. One that is due and that the deed neither ended nor set anew goes, since its object no longer needs it;
+    one that came too early stays. Raises KeyError for a deadline that no flow declares, and what the deed raises."""
     await handler(subject_kind, name)(work, actor, subject_id)
-    key = (subject_id, name)
-    if key in work.effects.no_longer or key in work.effects.deadlines:
-        return
-    # The deed holds its object's lock, and whoever sets a deadline anew holds it too.
+    # The deed holds its object's lock, and whoever sets a deadline anew or ends it holds it too.
     table = Deadline.table.c
     pending = await work.read(
         sa.select(*Deadline.selected(), Issuer.table.c.frozen_at)
         .join(Issuer.table, sa.true())
         .where(table.subject_id == subject_id, table.name == name)
     )
+    key = (subject_id, name)
+    if not pending:
+        # Not every deed leaves its object in a state that keeps it from being done twice: a warning does not.
+        work.effects = Effects()
+        return
+    if key in work.effects.no_longer or key in work.effects.deadlines:
+        return
     for *values, frozen_at in pending:
         deadline = Deadline.from_row(values)
         # Real time says nothing about the instants of a clock that stands still.

@@ -113,6 +113,24 @@ def test_a_deadline_fires_once_with_two_workers_and_copies_of_its_message(server
     asyncio.run(scenario())
 
 
+def test_P13_a_warning_whose_message_comes_twice_is_given_once(servers: Servers) -> None:
+    async def scenario() -> None:
+        async with database_of(servers.settings) as database, _tasks(servers) as tasks:
+            cast = await Cast.make(servers, database)
+            await cast.world.freeze(_NOON)
+            request = await cast.ask("50", validation_days=3, customer_identifier="client2@example.com")
+            await cast.pay(request)
+            await cast.world.freeze(_NOON + timedelta(days=3))
+            for _ in range(2):
+                await tasks.fire(cast.world.tenant, "preq", str(request.id), "warn")
+            assert await cast.count("journal", "kind = 'preq.warn'") == 1
+            assert await cast.count("outbox", "payload ->> 'notice' = 'validation_ends_soon'") == 1
+            await perform(database, cast.manager, payments.validate, request.id)
+            assert await cast.count("deadlines") == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_due_deadline_that_its_object_no_longer_needs_goes(servers: Servers) -> None:
     async def scenario() -> None:
         async with database_of(servers.settings) as database, _tasks(servers) as tasks:
