@@ -333,7 +333,8 @@ class _Development:
             with Supervisor(self._write_down) as supervisor:
                 self._start_databases(supervisor)
                 self._start_mail_catcher(supervisor)
-                welcome = self._fill_database()
+                with supervisor.undisturbed():
+                    welcome = self._fill_database()
                 return self._start_programs(supervisor, welcome)
         finally:
             self._running.unlink(missing_ok=True)

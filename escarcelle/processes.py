@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Self
@@ -76,13 +76,15 @@ class Supervisor:
 
     What it starts together it stops together; groups are stopped in reverse order when the context ends. A second
     signal while they stop kills what is left. Until `run` is called, a signal interrupts as Ctrl-C does
-    (KeyboardInterrupt). `changed` hears the process numbers by name whenever they change."""
+    (KeyboardInterrupt), but for what is `undisturbed`. `changed` hears the process numbers by name whenever they
+    change."""
 
     def __init__(self, changed: Callable[[Mapping[str, int]], None] = lambda _: None) -> None:
         self._changed = changed
         self._groups: list[tuple[Program, ...]] = []
         self._signals = 0
         self._supervises = False
+        self._waits = False
 
     def __enter__(self) -> Self:
         self._waking, self._woken = socket.socketpair()
@@ -113,6 +115,18 @@ class Supervisor:
         for program in programs:
             program.start()
         self._tell()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """For what must not be interrupted at any place, such as compiled code: a first signal waits for the end of the
+        context and interrupts there; a second interrupts at once."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        if self._signals:
+            raise KeyboardInterrupt
 
     def run(self, until: Callable[[], bool] | None = None) -> int | None:
         """Keep the programs running. Returns an exit code: 0 when a signal asked to stop, 1 when a program kept dying;
@@ -179,7 +193,7 @@ class Supervisor:
         if number == signal.SIGCHLD:
             return
         self._signals += 1
-        if not self._supervises:
+        if not self._supervises and not (self._waits and self._signals == 1):
             raise KeyboardInterrupt
 
 

@@ -451,7 +451,8 @@ def test_it_stops_while_it_starts(place: Dev, chance: random.Random) -> None:
         with suppress(subprocess.TimeoutExpired):
             assert starting.process is not None
             starting.process.wait(timeout=chance.uniform(0, longest))
-        assert starting.end(signal.SIGINT) in (0, 128 + signal.SIGINT)
+        # A shell shows the last two alike; Python chooses the last when an import was interrupted.
+        assert starting.end(signal.SIGINT) in (0, 128 + signal.SIGINT, -signal.SIGINT)
         assert not (starting.data / "running.json").exists()
     starting.start()
     _audits(starting)

@@ -37,7 +37,8 @@ _HUNG_UP = 0.06
 @dataclass
 class Request:
     """What the model knows of a payment request. Amounts are cents. `verbs` are what was acknowledged, each with how
-    often it may have been done: more than once only where there is no key and an answer was lost."""
+    often it may have been done: more than once only where there is no key and an answer was lost. `perhaps` are those
+    of which every answer that came was a refusal, after one that did not come."""
 
     id: str
     basket_number: str
@@ -53,6 +54,7 @@ class Request:
     validated: int | None = None
     given_back: bool = False
     verbs: list[tuple[str, int]] = field(default_factory=list)
+    perhaps: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class Shop:
         given = {"id": request.id} | ({"customerIdentifier": self.customer} if self.chance.random() < 0.5 else {})
         answer = await self._insist("till", "changePaymentCollection", **given)
         if answer["__typename"] == "Refusal":
+            request.perhaps["change_collection"] += answer["tries"] - 1
             await self._must_have_expired(request, answer)
             return
         request.by_code = "customerIdentifier" not in given

@@ -296,7 +296,7 @@ class Reckoning:
         verbs = Counter(kind.removeprefix("preq.") for kind in row["verbs"])
         by_clock = {verb: verbs.pop(verb, 0) for verb in ("expire", "warn", "auto_validate")}
         status = _ending(request)[0]
-        at_least, at_most = Counter(verb for verb, _ in request.verbs), Counter[str]()
+        at_least, at_most = Counter(verb for verb, _ in request.verbs), Counter(request.perhaps)
         for verb, times in request.verbs:
             at_most[verb] += times
         assert at_least <= verbs <= at_most, (verbs, request)
