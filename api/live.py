@@ -17,11 +17,14 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from domain.outbox import LIVE_CHANNEL
+from domain.herald import LIVE_CHANNEL
 
 T = TypeVar("T")
 
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_REMEMBERED: Final = 5_000
+"""Updates that are known by their identifiers: the relay says each again soon after it was said first."""
+
 _MOST_CHANGES: Final = 200
 """A subscriber that looks away for longer reads everything again."""
 
@@ -72,6 +75,7 @@ class Hub:
         self._listening: dict[Topic, set[_News]] = defaultdict(set)
         self._reads: dict[Topic, dict[Hashable, asyncio.Future[Any]]] = defaultdict(dict)
         self._sessions: dict[UUID, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
+        self._heard: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -172,11 +176,21 @@ class Hub:
 
     def _receive(self, data: bytes) -> None:
         message = orjson.loads(data)
+        if self._was_heard(message.get("update")):
+            return
         kind, id_ = message["kind"], message["id"]
         if kind == "sess" and UUID(id_) in self._sessions:
             self._start(self._check_session(UUID(id_)))
         for topic in ((kind, id_), (f"{kind}@", message.get("place", "")), (f"{kind}*", str(message["tenant"]))):
             self._tell(topic, UUID(id_))
+
+    def _was_heard(self, update: str | None) -> bool:
+        if update is None or update in self._heard:
+            return update is not None
+        self._heard[update] = None
+        if len(self._heard) > _REMEMBERED:
+            del self._heard[next(iter(self._heard))]
+        return False
 
     async def _read_everything_again(self) -> None:
         for topic in list(self._listening):

@@ -18,7 +18,7 @@ import asyncpg
 from bench.measuring import Spent, Watch
 from bench.stage import DIGITS, Cast, Customer, token
 from domain import payments
-from domain.db import Database
+from domain.db import BY_INDEX, Database
 from domain.work import Key, perform
 
 _MARK: Final = "#" * DIGITS
@@ -81,7 +81,9 @@ class Limit:
     async def run(self, first: int, clients: int, each: int, **processes: int) -> Ran:
         """Pay these requests, as `Cast.ask` numbers them. Raises RuntimeError when pgbench fails."""
         parts = urlsplit(self._cast.stage.settings.app_database_url or "")
-        environment = os.environ | {"PGPASSWORD": unquote(parts.password or "")}
+        # With the planner settings of the connections that the program's deeds use.
+        planner = " ".join(f"-c {name}={value}" for name, value in BY_INDEX.items())
+        environment = os.environ | {"PGPASSWORD": unquote(parts.password or ""), "PGOPTIONS": planner}
         with TemporaryDirectory(prefix="escarcelle-pgbench-") as folder:
             file = Path(folder) / "pay.sql"
             file.write_text(self._script, encoding="utf-8")

@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain.codes import global_id
+from domain.herald import Herald
 from domain.settings import Settings, SettingsInvalid
 
 metadata = sa.MetaData(
@@ -241,6 +242,9 @@ class PoolUse:
     waiting: int
 
 
+_DEAD: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+"""What a connection says that its server has left."""
+
 BY_INDEX: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -257,6 +261,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.shares_commits = settings.share_commits
+        self.herald = Herald(settings.redis_url)
         self._deeds: asyncpg.Pool | None = None
         self._turns = asyncio.Semaphore(settings.deed_connections)
         self._deeds_wanted = self._questions_wanted = 0
@@ -265,9 +270,9 @@ class Database:
             pool_size=settings.question_connections,
             max_overflow=0,
             pool_timeout=10,
-            # A question is not run again, so it must not be the one to find out that PostgreSQL was restarted.
-            pool_pre_ping=True,
             pool_reset_on_return=None,
+            # Transactions are begun and ended by `_asking`, with the tenant in the same message.
+            isolation_level="AUTOCOMMIT",
             connect_args={
                 # Read by asyncpg alone: SQLAlchemy does not know an address's sslmode.
                 "dsn": settings.app_database_url or settings.database_url,
@@ -299,6 +304,7 @@ class Database:
         if self._deeds is not None:
             await self._deeds.close()
         await self._questions.dispose()
+        await self.herald.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -315,18 +321,15 @@ class Database:
     @asynccontextmanager
     async def reading(self, tenant: int) -> AsyncIterator[AsyncConnection]:
         """A transaction for questions, behind the tenant's wall."""
-        async with self._asking() as connection, connection.begin():
-            await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
+        async with self._asking(f"BEGIN; SET LOCAL app.tenant = '{tenant:d}'") as connection:
             yield connection
 
     @asynccontextmanager
     async def snapshot(self, tenant: int) -> AsyncIterator[AsyncConnection]:
         """A transaction for long questions, behind the tenant's wall: they all see the data as the first one does."""
-        async with self._asking() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            async with connection.begin():
-                await connection.execute(sa.select(sa.func.set_config("app.tenant", str(tenant), True)))
-                yield connection
+        begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL app.tenant = '{tenant:d}'"
+        async with self._asking(begin) as connection:
+            yield connection
 
     def use(self) -> dict[str, PoolUse]:
         """How the connections for deeds and for questions are used."""
@@ -344,13 +347,39 @@ class Database:
         }
 
     @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[AsyncConnection]:
+    async def _asking(self, begin: str) -> AsyncIterator[AsyncConnection]:
         self._questions_wanted += 1
+        connection = None
         try:
-            async with self._questions.connect() as connection:
+            connection, driver = await self._begun(begin)
+            try:
                 yield connection
+            finally:
+                try:
+                    await driver.execute("COMMIT")
+                except _DEAD:
+                    await connection.invalidate()
         finally:
             self._questions_wanted -= 1
+            if connection is not None:
+                await connection.close()
+
+    async def _begun(self, begin: str) -> tuple[AsyncConnection, asyncpg.Connection]:
+        """A connection in a transaction, and the driver's own view of it. Those that died while nobody used them, as
+        all do when PostgreSQL is restarted, are passed over: a question is not run again, so it must not find them."""
+        for may_be_dead in (*[True] * self._settings.question_connections, False):
+            connection = await self._questions.connect()
+            try:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                await driver.execute(begin)
+                return connection, driver
+            except BaseException as error:
+                await connection.invalidate()
+                await connection.close()
+                if not (may_be_dead and isinstance(error, _DEAD)):
+                    raise
+        raise AssertionError("unreachable")
 
 
 async def refuse_above_the_wall(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 
 from domain.db import Entity, Row, computed
@@ -40,6 +41,11 @@ class OutboxRow(
     sends: int = computed(sa.text("0"))
     failures: int = computed(sa.text("0"))
     last_error: str | None = computed(sa.text("NULL"))
+
+    @property
+    def live_update(self) -> bytes:
+        """As open subscriptions hear it."""
+        return orjson.dumps(self.payload | {"tenant": self.tenant, "update": str(self.id)})
 
 
 class InboxRow(
@@ -73,9 +79,6 @@ class DeadLetter(
     failures: int
     reason: str
 
-
-LIVE_CHANNEL: Final = "escarcelle:live"
-"""Where Redis carries what changed, from the relay to the open subscriptions."""
 
 FAILURES_BEFORE_GIVING_UP: Final = 30
 """With pauses of an hour at most, about a day: as long as a mail server may be away."""

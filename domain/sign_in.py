@@ -6,11 +6,14 @@ which its owner has signed in before counts its own wrong passwords: strangers l
 mailed link makes the owner's device a known one too, so that a new lock a minute later does not touch it."""
 
 import asyncio
+import contextvars
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
+import asyncpg
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -405,8 +408,10 @@ async def actor_of_token(database: Database, token: str) -> Actor | None:
         tenant = tenant_of_token(token)
     except Refused:
         return None
-    async with database.connection() as connection:
-        row = await connection.fetchrow("SELECT * FROM actor_of_session($1, $2)", tenant, digest(token))
+    lookups = _LOOKUPS.get(database)
+    if lookups is None:
+        lookups = _LOOKUPS[database] = _Lookups()
+    row = await lookups.find(database, tenant, digest(token))
     if row is None:
         return None
     granted = zip(row["point_of_sale_ids"] or (), row["rights"] or (), strict=True)
@@ -566,3 +571,62 @@ def _know_device(work: Work, user_id: UUID, token_digest: bytes) -> None:
     work.create(
         Device(tenant=work.tenant, id=new_id(), user_id=user_id, token_digest=token_digest, created_at=work.real_now)
     )
+
+
+class _Lookups:
+    """Sessions that are looked up at the same time are looked up by one question: it costs hardly more than for one."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, bytes, asyncio.Future[asyncpg.Record | None]]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def find(self, database: Database, tenant: int, token_digest: bytes) -> asyncpg.Record | None:
+        """The session's row, read after this call; None when nothing is open. Raises what the database raises."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[asyncpg.Record | None] = loop.create_future()
+        self._waiting.append((tenant, token_digest, found))
+        if self._asking is None:
+            self._asking = loop.create_task(self._ask(database), context=contextvars.Context())
+        return await found
+
+    async def _ask(self, database: Database) -> None:
+        try:
+            while self._waiting:
+                async with database.connection() as connection:
+                    together, self._waiting = self._waiting[:_MOST_LOOKUPS], self._waiting[_MOST_LOOKUPS:]
+                    await self._answer(connection, together)
+        except Exception as error:
+            unanswered, self._waiting = self._waiting, []
+            _fail(unanswered, error)
+        finally:
+            self._asking = None
+
+    async def _answer(
+        self,
+        connection: asyncpg.Connection,
+        together: "list[tuple[int, bytes, asyncio.Future[asyncpg.Record | None]]]",
+    ) -> None:
+        tenants, digests, answers = zip(*together, strict=True)
+        try:
+            rows = await connection.fetch(_SESSIONS, tenants, digests)
+        except Exception as error:
+            _fail(together, error)
+            return
+        by_number = {row["number"]: row for row in rows}
+        for number, answer in enumerate(answers, start=1):
+            if not answer.done():
+                answer.set_result(by_number.get(number))
+
+
+def _fail(unanswered: "list[tuple[int, bytes, asyncio.Future[asyncpg.Record | None]]]", error: Exception) -> None:
+    for *_, answer in unanswered:
+        if not answer.done():
+            answer.set_exception(error)
+
+
+_SESSIONS: Final = """
+SELECT asked.number, session.* FROM unnest($1::integer[], $2::bytea[]) WITH ORDINALITY AS asked(tenant, digest, number)
+CROSS JOIN LATERAL actor_of_session(asked.tenant, asked.digest) AS session
+"""
+_MOST_LOOKUPS: Final = 100
+_LOOKUPS: Final[WeakKeyDictionary[Database, _Lookups]] = WeakKeyDictionary()

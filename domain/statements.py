@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from domain.db import Locator, Row
 from domain.deadlines import Deadline
 from domain.ledger import Balance
+from domain.outbox import OutboxRow, Topic
 
 DIALECT: Final = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
@@ -29,6 +30,10 @@ class Effects:
     nets: dict[UUID, int] = field(default_factory=lambda: defaultdict(int))
     deadlines: dict[tuple[UUID, str], Deadline] = field(default_factory=dict)
     no_longer: dict[tuple[UUID, str], None] = field(default_factory=dict)
+
+    def live_updates(self) -> list[bytes]:
+        """What open subscriptions are to hear once it is committed."""
+        return [row.live_update for row in self.created if isinstance(row, OutboxRow) and row.topic is Topic.LIVE]
 
 
 # ── the statement that reads ──────────────────────────────────────────────────────────────────────────────────────────

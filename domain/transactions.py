@@ -129,6 +129,7 @@ async def alone(database: Database, tenant: int, decide: Decide) -> Any:
                 await own.write(decision.effects)
                 await connection.execute("COMMIT")
                 committed = True
+                database.herald.say(decision.effects.live_updates())
             return decision.answer()
         finally:
             if not committed and not connection.is_closed():
@@ -355,6 +356,7 @@ class _Together:
             await _write(connection, self._tenant, effects)
             committing = True
             await connection.execute("COMMIT")
+            self._database.herald.say(effects.live_updates())
             return True
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.TransactionRollbackError):
             committing = False

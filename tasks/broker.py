@@ -12,7 +12,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from domain.outbox import LIVE_CHANNEL
+from domain.herald import LIVE_CHANNEL
 from domain.settings import Settings
 
 DELIVER: Final = "deliver"

@@ -37,7 +37,6 @@ LIVE_LASTS: Final = timedelta(minutes=10)
 TIDY_BATCH: Final = 500
 TIDY_EVERY_SECONDS: Final = 600.0
 
-_FIRST_POLL_SECONDS: Final = 0.002
 _LONGEST_WAIT_SECONDS: Final = 2.0
 _SHORTEST_WAIT_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 15
@@ -136,10 +135,7 @@ class Relay:
             if self._away is not None:
                 log.info("relay_goes_on", server=self._away)
                 self._away = None
-            # Where something has just come, more often will.
-            self._wait_seconds = (
-                0.0 if handed_on else min(max(2 * self._wait_seconds, _FIRST_POLL_SECONDS), POLL_SECONDS)
-            )
+            self._wait_seconds = 0.0 if handed_on else POLL_SECONDS
 
     def _note_away(self, server: str, error: Exception) -> None:
         if self._away != server:
@@ -173,7 +169,7 @@ SELECT EXISTS (SELECT FROM outbox WHERE claim_at <= statement_timestamp())
 """
 
 _DUE_ROWS = """
-SELECT tenant, id, topic, (payload || jsonb_build_object('tenant', tenant))::text AS message
+SELECT tenant, id, topic, (payload || jsonb_build_object('tenant', tenant, 'update', id))::text AS message
 FROM outbox WHERE claim_at <= statement_timestamp() ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 

@@ -17,7 +17,7 @@ BELOW = {
 """What each package may import. `api` and `tasks` meet in the outbox and deadline tables, never in an import."""
 
 GROUND = (
-    "settings", "logs", "texts", "errors", "fields", "money", "calendar", "codes", "db", "metrics",
+    "settings", "logs", "texts", "errors", "fields", "money", "calendar", "codes", "herald", "db", "metrics",
     "deadlines", "outbox", "journal", "lifecycle", "ledger", "notices",
     "statements", "transactions", "work", "access", "parties", "push", "sign_in", "users", "messages",
 )  # fmt: skip

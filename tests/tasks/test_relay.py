@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -189,8 +190,11 @@ def test_live_updates_are_published_with_their_tenant_and_object(servers: Server
                 await heard.subscribe("escarcelle:live")
                 request = await cast.ask("50")
                 await cast.pay(request)
+                updates = [await _next_update(heard) for _ in range(2)]
                 async with _relaying(servers):
-                    updates = [await _next_update(heard) for _ in range(2)]
+                    assert updates == [await _next_update(heard) for _ in range(2)], "said again by the relay"
+            rows = {update.pop("update") for update in updates}
+            assert len(rows) == 2
             place = str(cast.world.places["P001"].id)
             about = {"tenant": cast.world.tenant, "kind": "preq", "id": str(request.id), "place": place}
             assert updates == [about | {"version": 0}, about | {"version": 1}]
@@ -326,12 +330,13 @@ async def _is_gone(cast: Cast) -> bool:
     return await cast.count("deadlines") == 0
 
 
-async def _next_update(heard: PubSub) -> object:
+async def _next_update(heard: PubSub) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
             message = await heard.get_message(timeout=1)
             if message is not None:
-                return json.loads(message["data"])
+                update: dict[str, Any] = json.loads(message["data"])
+                return update
 
 
 async def _nothing_live(cast: Cast) -> bool:
