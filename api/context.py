@@ -19,9 +19,9 @@ from api.sight import note_tenant
 from api.transport import Rejected, asked_locale
 from domain import parties
 from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
-from domain.db import Database
+from domain.db import Database, Entity
 from domain.errors import Refused
-from domain.parties import Holder, Merchant, PointOfSale
+from domain.parties import Merchant, PointOfSale
 from domain.settings import Settings
 from domain.sign_in import SEEN_EVERY, actor_of_token, note_seen
 from domain.texts import Locale, Text
@@ -129,7 +129,7 @@ class Context:
 
     # ── what many fields ask for, read once per request ───────────────────────────────────────────────────────────────
 
-    def remember(self, *entities: Merchant | PointOfSale | Holder) -> None:
+    def remember(self, *entities: Entity) -> None:
         """These were read along with something else."""
         self._read.update({(type(entity), entity.id): entity for entity in entities})
 
@@ -140,17 +140,18 @@ class Context:
 
     async def point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale:
         """A point of sale of something the caller sees."""
-        found: PointOfSale = await self._once(
+        found: PointOfSale = await self.once(
             PointOfSale, point_of_sale_id, lambda c: parties.point_of_sale(c, self.someone, point_of_sale_id)
         )
         return found
 
     async def merchant(self, merchant_id: UUID) -> Merchant:
         """The merchant of something the caller sees."""
-        found: Merchant = await self._once(Merchant, merchant_id, lambda c: parties.merchant(c, merchant_id))
+        found: Merchant = await self.once(Merchant, merchant_id, lambda c: parties.merchant(c, merchant_id))
         return found
 
-    async def _once(self, kind: type, id_: UUID, read: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    async def once(self, kind: type, id_: UUID, read: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        """What was remembered, or is read now and remembered."""
         if (kind, id_) not in self._read:
             async with self.reading() as connection:
                 self._read[kind, id_] = await read(connection)

@@ -1,7 +1,7 @@
 """Issuers, merchants, points of sale and holders, as the API shows them."""
 
-from datetime import datetime
-from typing import cast
+from datetime import date, datetime
+from typing import Any, cast
 from uuid import UUID
 
 import strawberry
@@ -14,6 +14,7 @@ from api.shapes import (
     Money,
     Node,
     PageOf,
+    described,
     field,
     finds,
     id_of,
@@ -27,6 +28,8 @@ from api.shapes import (
 )
 from domain import parties, payments, push, sandbox
 from domain.texts import Locale, Text
+
+Channel = described(parties.Channel)
 
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,6 +160,14 @@ class Holder(Node):
     first_name: str | None = field("First name.")
     email: str | None = field("E-mail address.")
     mobile: str | None = field("Mobile telephone number.")
+    member_since: date | None = field("When its membership began; null for who is no member.")
+    dues_paid_until: date | None = field("The last day that its dues cover.")
+    statement_by: Channel | None = field("How statements reach it.")  # type: ignore[valid-type]
+
+    @strawberry.field(description="Where it receives post.", graphql_type=Address | None)
+    def postal_address(self) -> parties.Holder | None:
+        holder = cast(parties.Holder, self)
+        return holder if holder.street else None
 
     @strawberry.field(
         description="What the holder may spend. Null to those who may not see it.", graphql_type=Money | None
@@ -337,6 +348,10 @@ class CreateHolderInput:
     first_name: str | None = strawberry.field(default=None, description="First name.")
     email: str | None = strawberry.field(default=None, description="E-mail address.")
     mobile: str | None = strawberry.field(default=None, description="Mobile telephone number.")
+    postal_address: AddressInput | None = strawberry.field(default=None, description="Where it receives post.")
+    member_since: date | None = strawberry.field(default=None, description="When its membership began (V1).")
+    dues_paid_until: date | None = strawberry.field(default=None, description="The last day that its dues cover (V7).")
+    statement_by: Channel | None = strawberry.field(default=None, description="How statements reach it.")  # type: ignore[valid-type]
 
 
 @strawberry.input(description="What changes of a holder; what is absent stays.")
@@ -348,6 +363,10 @@ class UpdateHolderInput:
     first_name: str | None = strawberry.field(default=None, description="First name.")
     email: str | None = strawberry.field(default=None, description="E-mail address.")
     mobile: str | None = strawberry.field(default=None, description="Mobile telephone number.")
+    postal_address: AddressInput | None = strawberry.field(default=None, description="Where it receives post.")
+    member_since: date | None = strawberry.field(default=None, description="When its membership began (V1).")
+    dues_paid_until: date | None = strawberry.field(default=None, description="The last day that its dues cover (V7).")
+    statement_by: Channel | None = strawberry.field(default=None, description="How statements reach it.")  # type: ignore[valid-type]
 
 
 @strawberry.input(description="How far a sandbox's clock is moved: the two add up, from an hour to 400 days.")
@@ -397,12 +416,12 @@ class PartyMutations:
         self, info: Info, input: CreateHolderInput, idempotency_key: strawberry.ID
     ) -> parties.Holder:
         return await info.context.perform(
-            parties.create_holder, key=idempotency_key, again=parties.holder, **vars(input)
+            parties.create_holder, key=idempotency_key, again=parties.holder, **_with_address(vars(input))
         )
 
     @mutation(HolderResult, "Change what is known of a holder.")
     async def update_holder(self, info: Info, input: UpdateHolderInput) -> parties.Holder:
-        given = vars(input) | {}
+        given = _with_address(vars(input))
         holder_id = id_of(info.context, given.pop("id"), parties.Holder.prefix)
         return await info.context.perform(parties.update_holder, holder_id, **given)
 
@@ -427,3 +446,8 @@ class PartyMutations:
     async def advance_clock(self, info: Info, input: AdvanceClockInput) -> parties.Issuer:
         context = info.context
         return await sandbox.advance_clock(context.services.database, context.someone, input.days, input.hours)
+
+
+def _with_address(given: dict[str, Any]) -> dict[str, Any]:
+    address: AddressInput | None = given["postal_address"]
+    return given | {"postal_address": address.read() if address is not None else None}

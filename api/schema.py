@@ -19,6 +19,7 @@ from api.exports import ExportMutations, ExportSubscriptions
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
 from api.shapes import SCALARS, Info, Node, find_by_global_id, question, read_straight
+from api.vouchers import VoucherMutations, VoucherQueries
 
 
 @strawberry.type
@@ -30,8 +31,10 @@ class NodeQueries:
         return await find_by_global_id(info.context, id)
 
 
-Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries))
-Mutation = merge_types("Mutation", (AccessMutations, PartyMutations, PaymentMutations, ExportMutations))
+Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries, VoucherQueries))
+Mutation = merge_types(
+    "Mutation", (AccessMutations, PartyMutations, PaymentMutations, VoucherMutations, ExportMutations)
+)
 Subscription = merge_types("Subscription", (PaymentSubscriptions, ExportSubscriptions))
 
 

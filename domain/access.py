@@ -90,6 +90,18 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "job": ISSUER_STAFF | MERCHANT,
     "paymentRequestChanges": ISSUER_STAFF | MERCHANT,
     "myPaymentOffers": HOLDER,
+    "suppliers": ISSUER_STAFF | HOLDER,
+    "voucherKinds": ISSUER_STAFF | HOLDER,
+    "vouchers": ISSUER_STAFF | HOLDER,
+    "supplierInvoices": ISSUER_STAFF | MERCHANT,
+    "requestVoucher": HOLDER,
+    "revealVoucherCode": HOLDER,
+    "deliverVoucher": HOLDER,
+    "cancelVoucher": ISSUER_STAFF,
+    "unblockVoucher": ISSUER_STAFF,
+    "verifyVoucher": ISSUER_STAFF | MERCHANT,
+    "recordSupplierInvoice": ISSUER_STAFF | MERCHANT,
+    "decideExcess": ISSUER_STAFF,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 

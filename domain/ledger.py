@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 import sqlalchemy as sa
 
 from domain.db import Entity, Row, TransactionNumber, column, computed
+from domain.money import MAXIMUM_CENTS
 
 DerivedAccount = NewType("DerivedAccount", UUID)
 """An account without a floor: nobody keeps its balance, so nobody locks it."""
@@ -28,12 +29,15 @@ class Unit(StrEnum):
 
 class AccountKind(StrEnum):
     """FUNDING: what the issuer has brought into circulation, negative. WALLET: what a holder may spend. HELD: reserved
-    towards a merchant. MERCHANT: what is owed to a merchant."""
+    towards a merchant. MERCHANT: what is owed to a merchant. GUARANTEE: what the issuer guarantees for a member at this
+    moment, negative. DEBT: what a member owes the issuer, negative."""
 
     FUNDING = "FUNDING"
     WALLET = "WALLET"
     HELD = "HELD"
     MERCHANT = "MERCHANT"
+    GUARANTEE = "GUARANTEE"
+    DEBT = "DEBT"
 
 
 class TransferKind(StrEnum):
@@ -133,8 +137,11 @@ FLOOR_OF: Final[dict[AccountKind, int | None]] = {
     AccountKind.WALLET: 0,
     AccountKind.HELD: None,
     AccountKind.MERCHANT: None,
+    AccountKind.GUARANTEE: -MAXIMUM_CENTS,
+    AccountKind.DEBT: None,
 }
-"""The floor of each kind, in cents; None where no balance is kept."""
+"""The floor of each kind, in cents; None where no balance is kept. Guarantees have no limit of their own: the kinds of
+vouchers have."""
 
 
 def account_of(owner_id: UUID, kind: AccountKind, unit: Unit = Unit.EUR) -> UUID:
@@ -155,6 +162,16 @@ def merchant_account_of(merchant_id: UUID) -> DerivedAccount:
 def held_account_of(merchant_id: UUID) -> DerivedAccount:
     """What is reserved towards a merchant."""
     return DerivedAccount(account_of(merchant_id, AccountKind.HELD))
+
+
+def guarantee_of(holder_id: UUID) -> UUID:
+    """What is guaranteed for a member; its balance is kept, so that a maximum holds."""
+    return account_of(holder_id, AccountKind.GUARANTEE)
+
+
+def debt_account_of(holder_id: UUID) -> DerivedAccount:
+    """What a member owes."""
+    return DerivedAccount(account_of(holder_id, AccountKind.DEBT))
 
 
 def funding_account_of(issuer_id: UUID) -> DerivedAccount:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -101,6 +102,13 @@ class PointOfSale(
     created_at: datetime
 
 
+class Channel(StrEnum):
+    """How statements reach a member."""
+
+    EMAIL = "EMAIL"
+    POST = "POST"
+
+
 class Holder(
     Entity,
     table="holders",
@@ -108,9 +116,11 @@ class Holder(
     constraints=(
         sa.ForeignKeyConstraint(["tenant"], ["issuers.tenant"]),
         sa.Index("holders_email_idx", "tenant", sa.text("lower(email)")),
+        sa.CheckConstraint("num_nulls(street, postcode, town, country) IN (0, 4)", name="postal_address"),
     ),
 ):
-    """Who holds value: a customer with a wallet. `reference` is how a merchant names the customer."""
+    """Who holds value: a customer with a wallet, or a member. `reference` is how a merchant names the customer. Once
+    there is a `member_since`, it has a member's accounts; `dues_paid_until` is the last day that its dues cover."""
 
     reference: str = column(unique=True)
     name: str
@@ -118,6 +128,13 @@ class Holder(
     sort_key: str
     email: str | None = None
     mobile: str | None = None
+    street: str | None = None
+    postcode: str | None = None
+    town: str | None = None
+    country: str | None = None
+    member_since: date | None = None
+    dues_paid_until: date | None = None
+    statement_by: Channel | None = None
     created_at: datetime
     version: int = 0
 
@@ -230,15 +247,20 @@ async def create_holder(
     first_name: str | None = None,
     email: str | None = None,
     mobile: str | None = None,
+    postal_address: Address | None = None,
+    member_since: date | None = None,
+    dues_paid_until: date | None = None,
+    statement_by: Channel | None = None,
 ) -> Holder:
-    """A new holder, with a wallet; without a reference its e-mail address is one. Raises Refused (INVALID,
-    ALREADY_EXISTS)."""
+    """A new holder, with a wallet, and as a member with a member's accounts; without a reference its e-mail address is
+    one. Raises Refused (INVALID, ALREADY_EXISTS)."""
     actor.require("createHolder")
     address = fields.email(email, "input.email")
     reference = fields.line(reference or address, "input.reference", longest=254)
     if await work.take(Holder.maybe(reference=reference)):
         raise _taken("input.reference")
     name, first_name = fields.line(name, "input.name"), fields.optional_line(first_name, "input.firstName")
+    lives_at: dict[str, Any] = _address(postal_address, "input.postalAddress") if postal_address else {}
     holder = work.create(
         Holder(
             tenant=work.tenant,
@@ -249,10 +271,17 @@ async def create_holder(
             sort_key=sort_key(f"{name} {first_name or ''}"),
             email=address,
             mobile=fields.optional_line(mobile, "input.mobile", longest=30),
+            member_since=member_since,
+            dues_paid_until=dues_paid_until,
+            statement_by=statement_by,
             created_at=work.now,
+            **lives_at,
         )
     )
+    _check_statement_by(holder)
     work.open_account(holder.id, AccountKind.WALLET)
+    if member_since is not None:
+        _open_member_accounts(work, holder)
     return work.note("create", holder, holder_id=holder.id)
 
 
@@ -265,11 +294,19 @@ async def update_holder(
     first_name: str | None = None,
     email: str | None = None,
     mobile: str | None = None,
+    postal_address: Address | None = None,
+    member_since: date | None = None,
+    dues_paid_until: date | None = None,
+    statement_by: Channel | None = None,
 ) -> Holder:
     """What is given changes. Raises Refused (INVALID, NOT_FOUND)."""
     actor.require("updateHolder")
     holder = await work.take(Holder.by(id=holder_id))
-    changes: dict[str, str | None] = {}
+    was_member = holder.member_since is not None
+    given = {"member_since": member_since, "dues_paid_until": dues_paid_until, "statement_by": statement_by}
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if postal_address is not None:
+        changes |= _address(postal_address, "input.postalAddress")
     if name is not None:
         changes["name"] = fields.line(name, "input.name")
     if first_name is not None:
@@ -282,6 +319,9 @@ async def update_holder(
     if changes:
         work.change(holder, **changes)
         work.change(holder, sort_key=sort_key(f"{holder.name} {holder.first_name or ''}"))
+    _check_statement_by(holder)
+    if holder.member_since is not None and not was_member:
+        _open_member_accounts(work, holder)
     return work.note("update", holder, holder_id=holder.id, changed=changed)
 
 
@@ -347,9 +387,14 @@ async def merchant_seen(connection: AsyncConnection, actor: Actor, merchant_id: 
 
 
 def merchants(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, ...]]:
+    """The merchants this actor sees; `search` in code and name."""
+    return every_merchant(search).where(actor.sees(Merchant.table.c.id))
+
+
+def every_merchant(search: str | None = None) -> sa.Select[tuple[object, ...]]:
     """The issuer's merchants; `search` in code and name."""
     table = Merchant.table.c
-    question = sa.select(*Merchant.selected()).where(actor.sees(table.id))
+    question = sa.select(*Merchant.selected())
     if search:
         question = question.where(_contains(table.sort_key, search) | _contains_plain(table.code, search))
     return question
@@ -411,7 +456,39 @@ async def wallet_amount(connection: AsyncConnection, actor: Actor, holder_id: UU
     return amount
 
 
+def require_member(holder: Holder, today: date) -> None:
+    """Raises Refused (FORBIDDEN) before the membership is recorded, and before it begins (V1)."""
+    if holder.member_since is None or holder.member_since > today:
+        raise Refused(
+            RefusalCode.FORBIDDEN,
+            Text(
+                "Cet espace s’ouvre dès que votre adhésion est enregistrée.",
+                "This space opens as soon as your membership is recorded.",
+            ),
+        )
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _open_member_accounts(work: Work, holder: Holder) -> None:
+    work.open_account(holder.id, AccountKind.GUARANTEE)
+    work.open_account(holder.id, AccountKind.DEBT)
+
+
+def _check_statement_by(holder: Holder) -> None:
+    if holder.statement_by is Channel.EMAIL and holder.email is None:
+        raise Refused.invalid(
+            "input.statementBy",
+            "Un relevé par e-mail demande une adresse e-mail.",
+            "A statement by e-mail needs an e-mail address.",
+        )
+    if holder.statement_by is Channel.POST and holder.street is None:
+        raise Refused.invalid(
+            "input.statementBy",
+            "Un relevé par courrier demande une adresse postale.",
+            "A statement by post needs a postal address.",
+        )
 
 
 def _open_point_of_sale(work: Work, merchant_id: UUID, place: NewPlace, field: str) -> PointOfSale:

@@ -256,6 +256,39 @@ def set_rules(
     print(f"{slug}: {', '.join(said)}")
 
 
+@issuer_app.command("voucher-kind")
+def set_voucher_kind(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    code: Annotated[str, typer.Option(help="Its code; a kind of that code is changed.")],
+    name: Annotated[str, typer.Option(help="Its name, as printed on vouchers.")],
+    series: Annotated[str, typer.Option(help="The agency's series in numbers, three digits: 442")],
+    department: Annotated[str, typer.Option(help="The two letters before it in numbers: XX")],
+    validity_days: Annotated[int, typer.Option(help="How many days a voucher is valid.")] = 30,
+    ends_with_year: Annotated[bool, typer.Option(help="None is valid beyond 31 December.")] = False,
+    maximum_value: Annotated[str | None, typer.Option(help="The most that one may be worth: 500.00")] = None,
+    maximum_outstanding: Annotated[str | None, typer.Option(help="The most that a member may have open.")] = None,
+    preferred: Annotated[bool, typer.Option(help="Taken when a member names no kind.")] = False,
+) -> None:
+    """Set a kind of vouchers, anew or as it is to be from now on; vouchers keep what they were made with."""
+    from domain import money
+    from escarcelle import database
+
+    given = (("maximum_value", maximum_value), ("maximum_outstanding", maximum_outstanding))
+    database.set_voucher_kind(
+        from_environment(),
+        slug,
+        code=code,
+        name=name,
+        series=series,
+        department=department,
+        validity_days=validity_days,
+        ends_with_year=ends_with_year,
+        preferred=preferred,
+        **{field: money.cents(text, field) if text is not None else None for field, text in given},
+    )
+    print(f"{slug}: {code} = {name}, W….{department}.{series}.…, {validity_days} days")
+
+
 @letters_app.command("list")
 def list_dead_letters(topic: _Topic = None, issuer: _Issuer = None) -> None:
     """List the messages that were given up: identifier, issuer, topic, notice, when, tries, reason."""

@@ -113,6 +113,7 @@ _INPUTS = {
     "subscribeToPush": "PushSubscriptionInput",
     "signOutDevice": "DeviceIdInput",
     "deactivateUser": "UserIdInput",
+    **dict.fromkeys(("revealVoucherCode", "deliverVoucher", "cancelVoucher", "unblockVoucher"), "VoucherIdInput"),
 }
 _KEYED = frozenset(
     {
@@ -122,5 +123,8 @@ _KEYED = frozenset(
         "validatePaymentRequest",
         "cancelPaymentRequest",
         "creditHolder",
+        "requestVoucher",
+        "recordSupplierInvoice",
+        "decideExcess",
     }
 )

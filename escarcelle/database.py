@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 import domain.jobs
-import domain.payments  # noqa: F401 — every table must be declared before migrations are compared
+import domain.payments
+import domain.vouchers  # noqa: F401 — every table must be declared before migrations are compared
 from domain import users
 from domain.access import Actor, Role
 from domain.codes import new_id
@@ -64,6 +65,12 @@ def set_rules(settings: Settings, slug: str, **rules: int | None) -> None:
     `maximum_validation_days`, `immediate_minutes`, and what `warning_hours` gives. Requests made before keep what they
     were made with. Raises Refused for an unknown issuer or a rule out of bounds."""
     asyncio.run(_set_rules(settings, slug, rules))
+
+
+def set_voucher_kind(settings: Settings, slug: str, **kind: Any) -> None:
+    """Set one of an issuer's kinds of vouchers, found by its code (AV1, AV5, AV7); the fields are VoucherKind's.
+    Raises Refused for an unknown issuer or a field out of bounds."""
+    asyncio.run(put_voucher_kind(settings, slug, kind))
 
 
 def warning_hours(text: str) -> dict[str, int | None]:
@@ -119,6 +126,31 @@ async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int | No
     finally:
         await connection.close()
     if changed != "UPDATE 1":
+        raise Refused.not_found()
+
+
+async def put_voucher_kind(settings: Settings, slug: str, kind: Mapping[str, Any]) -> None:
+    """The same, for who is awaited already."""
+    given = {name: value.strip() if isinstance(value, str) else value for name, value in kind.items()}
+    columns, places = ", ".join(given), ", ".join(f"${n}" for n, _ in enumerate(given, 3))
+    changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in given if name != "code")
+    connection = await connect_as(settings, OWNER)
+    try:
+        changed = await connection.execute(
+            f"INSERT INTO voucher_kinds (tenant, id, created_at, {columns})"  # noqa: S608 — the names are our own
+            f" SELECT tenant, $2, clock_timestamp(), {places} FROM issuers WHERE slug = $1"
+            f" ON CONFLICT (tenant, code) DO UPDATE SET {changes}",
+            slug,
+            new_id(),
+            *given.values(),
+        )
+    except asyncpg.CheckViolationError as error:
+        # The constraint is named after the fields it is about.
+        field = str(error.constraint_name).removeprefix("voucher_kinds_").removesuffix("_check")
+        raise Refused.invalid(field, "Cette valeur est hors limites.", "This value is out of bounds.") from None
+    finally:
+        await connection.close()
+    if changed != "INSERT 0 1":
         raise Refused.not_found()
 
 

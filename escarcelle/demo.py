@@ -9,10 +9,13 @@ import httpx
 from websockets.exceptions import WebSocketException
 
 from escarcelle.clients import Unexpected
-from escarcelle.stories import payments
+from escarcelle.stories import payments, vouchers
 from escarcelle.stories.telling import Teller
 
-STORIES: Final[Mapping[str, Callable[[Teller], Coroutine[Any, Any, None]]]] = {"payments": payments.play}
+STORIES: Final[Mapping[str, Callable[[Teller], Coroutine[Any, Any, None]]]] = {
+    "payments": payments.play,
+    "vouchers": vouchers.play,
+}
 
 
 def play(story: str | None, url: str) -> int:

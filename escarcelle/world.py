@@ -2,17 +2,26 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 from uuid import UUID
 
-from domain import users
-from domain.access import Right, Role
+from domain import users, vouchers
+from domain.access import Actor, Right, Role
 from domain.db import Database
-from domain.parties import NewPlace, create_holder, create_merchant, create_point_of_sale, credit_holder, issuer_of_slug
+from domain.parties import (
+    Channel,
+    NewPlace,
+    create_holder,
+    create_merchant,
+    create_point_of_sale,
+    credit_holder,
+    issuer_of_slug,
+)
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import perform
-from escarcelle.database import insert_issuer, open_issuer_accounts
+from escarcelle.database import insert_issuer, open_issuer_accounts, put_voucher_kind
 
 SLUG: Final = "demo"
 PASSWORD: Final = "escarcelle-demo"  # noqa: S105 — printed at every start, for a world that holds nothing real
@@ -31,7 +40,9 @@ SIGNATORY: Final = SignIn("a merchant's signatory, for both its points of sale",
 STAFF: Final = SignIn("staff of one point of sale (P001)", "708900-P001")
 CUSTOMER: Final = SignIn("a customer with a wallet", "client1@example.com")
 OTHER_CUSTOMER: Final = SignIn("another customer", "client2@example.com")
-CAST: Final = (ADMINISTRATOR, SIGNATORY, STAFF, CUSTOMER, OTHER_CUSTOMER)
+MEMBER: Final = SignIn("a member who takes vouchers", "44001234B")
+SUPPLIER: Final = SignIn("a supplier who is shown vouchers", "materiaux")
+CAST: Final = (ADMINISTRATOR, SIGNATORY, STAFF, CUSTOMER, OTHER_CUSTOMER, MEMBER, SUPPLIER)
 
 
 def create_when_empty(settings: Settings) -> list[str]:
@@ -47,19 +58,30 @@ async def _create(settings: Settings) -> None:
     database = Database(settings)
     await database.open()
     try:
-        if await issuer_of_slug(database, SLUG) is None:
-            await _World(database).fill(settings)
+        issuer = await issuer_of_slug(database, SLUG)
+        world = _World(database, settings, Actor(issuer.tenant) if issuer else None)
+        if issuer is None:
+            await world.fill()
+        await world.add_what_is_missing()
     finally:
         await database.close()
 
 
 class _World:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings, system: Actor | None) -> None:
         self._database = database
+        self._settings = settings
+        self._maybe_system = system
+        self._hash = ""
 
-    async def fill(self, settings: Settings) -> None:
-        self._system = await insert_issuer(
-            settings,
+    @property
+    def _system(self) -> Actor:
+        assert self._maybe_system is not None, "the issuer is made first"
+        return self._maybe_system
+
+    async def fill(self) -> None:
+        self._maybe_system = await insert_issuer(
+            self._settings,
             slug=SLUG,
             name="Agence du Temps Libre",
             sandbox=True,
@@ -70,7 +92,6 @@ class _World:
             support_hours_fr="du lundi au vendredi, de 9 h à 18 h",
             support_hours_en="Monday to Friday, 9 am to 6 pm",
         )
-        self._hash = await hashed(PASSWORD)
         await perform(self._database, self._system, open_issuer_accounts)
         club = await self._merchant("708900", "Canoë Kayak Club Orléans")
         beach = await self._place(club, "P001", "Canoë Kayak Club Orléans – Saint-Jean-le-Blanc")
@@ -90,6 +111,36 @@ class _World:
         for person, first_name, name in ((CUSTOMER, "Inès", "Durand"), (OTHER_CUSTOMER, "Éric", "Zoé")):
             holder = await self._holder(person.login, first_name, name)
             await self._user(person, f"{first_name} {name}", Role.HOLDER, person.login, holder_id=holder)
+
+    async def add_what_is_missing(self) -> None:
+        """What the demo world has come to hold since it was first made."""
+        async with self._database.reading(self._system.tenant) as connection:
+            if (await connection.execute(vouchers.kinds())).first() is not None:
+                return
+        supplier = await self._merchant("M442", "Matériaux de l’Ouest")
+        await self._place(supplier, "C1", "Matériaux de l’Ouest – comptoir de Nantes")
+        await self._user(
+            SUPPLIER, "Le comptoir", Role.MERCHANT_MANAGER, "comptoir@materiaux.example", merchant_id=supplier
+        )
+        made = await perform(
+            self._database,
+            self._system,
+            create_holder,
+            reference=MEMBER.login,
+            name="Martin",
+            first_name="Paul",
+            email="paul.martin@example.com",
+            member_since=date(2019, 1, 1),
+            dues_paid_until=date(2099, 12, 31),
+            statement_by=Channel.EMAIL,
+        )
+        await self._user(MEMBER, "Paul Martin", Role.HOLDER, "paul.martin@example.com", holder_id=_id(made))
+        await put_voucher_kind(
+            self._settings,
+            SLUG,
+            {"code": "WEB", "name": "Bon matériaux", "series": "442", "department": "XX"}
+            | {"validity_days": 30, "ends_with_year": False, "preferred": True},
+        )
 
     async def _merchant(self, code: str, name: str) -> UUID:
         made = await perform(self._database, self._system, create_merchant, code=code, name=name)
@@ -132,12 +183,16 @@ class _World:
             login=person.login,
             name=name,
             role=role,
-            password_hash=self._hash,
+            password_hash=await self._password_hash(),
             email=email,
             merchant_id=merchant_id,
             holder_id=holder_id,
             grants=grants,
         )
+
+    async def _password_hash(self) -> str:
+        self._hash = self._hash or await hashed(PASSWORD)
+        return self._hash
 
 
 def _id(made: object) -> UUID:

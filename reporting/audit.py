@@ -168,7 +168,8 @@ def _say(line: str) -> None:
 
 _TABLES: Final = """
     accounts balances dead_letters deadlines holders idempotency_keys inbox issuers job_chunks jobs journal merchants
-    outbox payment_requests points_of_sale postings transfers transitions users
+    number_series outbox payment_requests points_of_sale postings supplier_invoices transfers transitions users
+    voucher_kinds vouchers
 """.split()  # noqa: SIM905
 
 _HIDDEN: Final = """
@@ -195,16 +196,27 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   ('POST',     'preq', 'validation', 'preq.validate'),
   ('POST',     'preq', 'auto_validation', 'preq.auto_validate'),
   ('VOID',     'preq', 'cancel',     'preq.cancel'),
-  ('VOID',     'preq', 'expire',     'preq.expire')
+  ('VOID',     'preq', 'expire',     'preq.expire'),
+  ('RESERVE',  'vchr', 'guarantee',  'vchr.request'),
+  ('POST',     'vchr', 'invoice',    'vchr.invoice'),
+  ('TRANSFER', 'vchr', 'bill',       'vchr.invoice'),
+  ('VOID',     'vchr', 'cancel',     'vchr.cancel'),
+  ('VOID',     'vchr', 'expire',     'vchr.expire'),
+  ('TRANSFER', 'sinv', 'excess',     'sinv.pay_excess')
 ), objects(tenant, kind, id) AS (
   SELECT tenant, 'preq', id FROM payment_requests UNION ALL SELECT tenant, 'hold', id FROM holders
   UNION ALL SELECT tenant, 'pwrs', id FROM password_resets
   UNION ALL SELECT tenant, 'mrch', id FROM merchants UNION ALL SELECT tenant, 'posl', id FROM points_of_sale
   UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
   UNION ALL SELECT tenant, 'jobs', id FROM jobs
+  UNION ALL SELECT tenant, 'vchr', id FROM vouchers UNION ALL SELECT tenant, 'sinv', id FROM supplier_invoices
+), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess) AS (
+  SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess
+  FROM supplier_invoices i JOIN vouchers v ON v.tenant = i.tenant AND v.id = i.voucher_id
 )"""
-"""Stands before every check: the forms that a transfer may have, each with the journal line that is written with it;
-and every object that others point to. Sessions are missing, because they are not for the reader's eyes."""
+"""Stands before every check: the forms that a transfer may have, each with the journal line that is written with it (a
+line goes with one transfer for each of its reasons); every object that others point to; and what each invoice has the
+issuer pay for a voucher, and its member owe. Sessions are missing, because they are not for the reader's eyes."""
 
 _LEDGER: Final = (
     Check(
@@ -258,6 +270,7 @@ _LEDGER: Final = (
         """
         WITH expected AS (
           SELECT tenant, 'WALLET' AS kind, id AS owner_id FROM holders
+          UNION ALL SELECT tenant, unnest(ARRAY['GUARANTEE', 'DEBT']), id FROM holders WHERE member_since IS NOT NULL
           UNION ALL SELECT tenant, unnest(ARRAY['MERCHANT', 'HELD']), id FROM merchants
           -- An issuer's row comes a transaction before its account and its line in the journal.
           UNION ALL SELECT tenant, 'FUNDING', subject_id FROM journal WHERE kind = 'issr.create'
@@ -273,15 +286,16 @@ _LEDGER: Final = (
         """,
     ),
     Check(
-        "wallets, and nothing else, keep a balance",
+        "wallets and guarantees, and nothing else, keep a balance",
         "accounts",
         """
         SELECT format('tenant %s, %s account %s', tenant, coalesce(a.kind, 'no'), account_id) AS what,
-               CASE a.kind WHEN 'WALLET' THEN 'a balance with floor 0' ELSE 'no balance' END AS expected,
-               CASE WHEN b.amount IS NULL THEN 'no balance' ELSE format('a balance with floor %s', b.floor) END AS found
+               coalesce('a balance with floor ' || k.floor, 'no balance') AS expected,
+               coalesce('a balance with floor ' || b.floor, 'no balance') AS found
         FROM (SELECT tenant, id AS account_id, kind FROM accounts WHERE tenant = coalesce($1, tenant)) a
         FULL JOIN (SELECT * FROM balances WHERE tenant = coalesce($1, tenant)) b USING (tenant, account_id)
-        WHERE (b.amount IS NOT NULL) IS DISTINCT FROM (a.kind = 'WALLET') OR b.floor <> 0
+        LEFT JOIN (VALUES ('WALLET', 0), ('GUARANTEE', -999999999999)) AS k(kind, floor) ON k.kind = a.kind
+        WHERE a.kind IS NULL OR b.floor IS DISTINCT FROM k.floor
         """,
     ),
     Check(
@@ -568,19 +582,22 @@ _PAYMENTS: Final = (
         """,
     ),
     Check(
-        "requests point to their own reservation",
-        "payment_requests",
+        "requests and vouchers point to their own reservation",
+        "transfers",
         """
-        SELECT format('tenant %s, request %s', r.tenant, r.id) AS what, 'a RESERVE about this request' AS expected,
+        SELECT format('tenant %s, %s %s', r.tenant, r.kind, r.id) AS what, 'a RESERVE about this object' AS expected,
                format('%s %s about %s', coalesce(t.kind, 'missing'), r.reservation_id,
                       coalesce(t.subject_id::text, 'nothing')) AS found
-        FROM payment_requests r LEFT JOIN transfers t ON t.tenant = r.tenant AND t.id = r.reservation_id
-        WHERE r.tenant = coalesce($1, r.tenant) AND r.reservation_id IS NOT NULL
-          AND (t.kind, t.subject_kind, t.subject_id) IS DISTINCT FROM ('RESERVE', 'preq', r.id)
+        FROM (
+          SELECT tenant, id, 'preq' AS kind, reservation_id FROM payment_requests WHERE reservation_id IS NOT NULL
+          UNION ALL SELECT tenant, id, 'vchr', reservation_id FROM vouchers
+        ) r LEFT JOIN transfers t ON t.tenant = r.tenant AND t.id = r.reservation_id
+        WHERE r.tenant = coalesce($1, r.tenant)
+          AND (t.kind, t.subject_kind, t.subject_id) IS DISTINCT FROM ('RESERVE', r.kind, r.id)
         """,
     ),
     Check(
-        "each party's total is what its credits and requests add up to",
+        "each party's total is what its credits, requests, vouchers and invoices add up to",
         "accounts",
         """
         WITH reasons AS (
@@ -593,6 +610,19 @@ _PAYMENTS: Final = (
             ('WALLET',   r.payer_id,    -r.amount_paid,      r.status = 'TO_VALIDATE')
           ) AS side(kind, owner_id, amount, counts)
           WHERE r.tenant = coalesce($1, r.tenant) AND side.counts
+          UNION ALL
+          SELECT v.tenant, side.kind, side.owner_id, side.amount
+          FROM vouchers v
+          CROSS JOIN LATERAL (VALUES ('GUARANTEE', v.holder_id, -v.value), ('HELD', v.supplier_id, v.value))
+            AS side(kind, owner_id, amount)
+          WHERE v.tenant = coalesce($1, v.tenant) AND v.status IN ('ISSUED', 'CODE_REVEALED', 'DELIVERED')
+          UNION ALL
+          SELECT b.tenant, side.kind, side.owner_id, side.amount
+          FROM bills b
+          CROSS JOIN LATERAL (SELECT b.paid + CASE b.status WHEN 'EXCESS_PAID' THEN b.excess ELSE 0 END AS owed) AS x
+          CROSS JOIN LATERAL (VALUES ('DEBT', b.holder_id, -x.owed), ('MERCHANT', b.supplier_id, x.owed))
+            AS side(kind, owner_id, amount)
+          WHERE b.tenant = coalesce($1, b.tenant)
           UNION ALL
           SELECT j.tenant, side.kind, side.owner_id, side.amount
           FROM journal j JOIN issuers i ON i.tenant = j.tenant
@@ -617,9 +647,185 @@ _PAYMENTS: Final = (
     ),
 )
 
+_VOUCHERS: Final = (
+    Check(
+        "vouchers have what their status says, and nothing else",
+        "vouchers",
+        # Neither the salt nor the key's fingerprint is shown: a report is read by many.
+        """
+        SELECT format('tenant %s, voucher %s', v.tenant, v.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', v.status, 'value', v.value, 'revealed_at', v.revealed_at,
+                 'code_salt', octet_length(v.code_salt), 'code_key', octet_length(v.code_key), 'number', v.number,
+                 'delivered_at', v.delivered_at, 'wrong_codes', v.wrong_codes, 'blocked_at', v.blocked_at,
+                 'invoices', x.invoices))::text AS found
+        FROM vouchers v
+        CROSS JOIN LATERAL (SELECT v.status IN ('DELIVERED', 'INVOICED') AS delivered,
+          (SELECT count(*) FROM supplier_invoices i WHERE i.tenant = v.tenant AND i.voucher_id = v.id) AS invoices) AS x
+        CROSS JOIN LATERAL (VALUES
+          ('a known status',
+            v.status IN ('ISSUED', 'CODE_REVEALED', 'DELIVERED', 'CANCELLED', 'EXPIRED', 'INVOICED')),
+          ('whole euros, more than none', v.value > 0 AND v.value % 100 = 0),
+          ('a code once revealed, and not before', v.status = 'EXPIRED'
+            OR (v.revealed_at IS NOT NULL) = (v.status = 'CODE_REVEALED' OR x.delivered)),
+          ('revealed_at, a salt of 16 bytes and a key of 8, or none of them',
+            num_nulls(v.revealed_at, v.code_salt, v.code_key) = 3
+            OR v.revealed_at IS NOT NULL AND octet_length(v.code_salt) = 16 AND octet_length(v.code_key) = 8),
+          ('number and delivered_at when delivered, and only then',
+            (v.number IS NOT NULL) = x.delivered AND (v.delivered_at IS NOT NULL) = x.delivered),
+          ('a number of the year of its delivery', v.number IS NULL
+            OR v.number ~ '^W[0-9]{4}[.][A-Z]{2}[.][0-9]{3}[.][0-9]{8}$'
+            AND substr(v.number, 2, 4) IN (to_char(v.delivered_at AT TIME ZONE 'Europe/Paris', 'YYYY'),
+              -- The year is chosen before its series is waited for.
+              to_char((v.delivered_at - interval '10 seconds') AT TIME ZONE 'Europe/Paris', 'YYYY'))),
+          ('wrong codes only once delivered, and blocked by five of them alone',
+            v.wrong_codes BETWEEN 0 AND CASE WHEN x.delivered THEN 5 ELSE 0 END
+            AND (v.blocked_at IS NOT NULL) = (v.wrong_codes = 5)),
+          ('one invoice when INVOICED, and only then', x.invoices = (v.status = 'INVOICED')::integer)
+        ) AS rule(expected, holds)
+        WHERE v.tenant = coalesce($1, v.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "vouchers are valid until the end of their last day, were used before it, and expired after",
+        "vouchers",
+        """
+        SELECT format('tenant %s, voucher %s', v.tenant, v.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', v.status, 'issued_at', v.issued_at, 'valid_until',
+                 v.valid_until, 'expires_at', v.expires_at, 'revealed_at', v.revealed_at, 'delivered_at',
+                 v.delivered_at, 'last_action_at', v.last_action_at))::text AS found
+        FROM vouchers v
+        CROSS JOIN LATERAL (VALUES
+          ('valid on the day it was issued, or longer',
+            v.valid_until >= (v.issued_at AT TIME ZONE 'Europe/Paris')::date),
+          ('expires_at when its last day ends in Europe/Paris',
+            v.expires_at = (v.valid_until + 1)::timestamp AT TIME ZONE 'Europe/Paris'),
+          ('revealed before expires_at', v.revealed_at IS NULL OR v.revealed_at < v.expires_at),
+          ('delivered before expires_at', v.delivered_at IS NULL OR v.delivered_at < v.expires_at),
+          ('cancelled before expires_at', v.status <> 'CANCELLED' OR v.last_action_at < v.expires_at),
+          ('expired at expires_at or later', v.status <> 'EXPIRED' OR v.last_action_at >= v.expires_at)
+        ) AS rule(expected, holds)
+        WHERE v.tenant = coalesce($1, v.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "vouchers name a member, a supplier and a kind",
+        "vouchers",
+        """
+        SELECT format('tenant %s, voucher %s', v.tenant, v.id) AS what, rule.expected,
+               format('holder %s, supplier %s, kind %s', v.holder_id, v.supplier_id, v.kind_id) AS found
+        FROM vouchers v
+        LEFT JOIN holders h ON h.tenant = v.tenant AND h.id = v.holder_id
+        LEFT JOIN merchants m ON m.tenant = v.tenant AND m.id = v.supplier_id
+        LEFT JOIN voucher_kinds k ON k.tenant = v.tenant AND k.id = v.kind_id
+        CROSS JOIN LATERAL (VALUES
+          ('a member', h.member_since IS NOT NULL),
+          ('a supplier that exists', m.id IS NOT NULL),
+          ('a kind that exists', k.id IS NOT NULL)
+        ) AS rule(expected, holds)
+        WHERE v.tenant = coalesce($1, v.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "the numbers of a series and year follow each other without a gap, up to its last",
+        "number_series",
+        """
+        WITH given AS (
+          SELECT v.tenant, split_part(v.number, '.', 3) AS name, substr(v.number, 2, 4)::bigint AS year,
+                 split_part(v.number, '.', 4)::bigint AS n
+          -- What is not in this form is another check's difference.
+          FROM (SELECT tenant, CASE WHEN number ~ '^W[0-9]{4}[.][A-Z]{2}[.][0-9]{3}[.][0-9]{8}$' THEN number END
+                       AS number FROM vouchers WHERE tenant = coalesce($1, tenant)) v
+          WHERE v.number IS NOT NULL
+        ), runs AS (
+          SELECT tenant, name, year, min(n) AS lowest, max(n) AS highest, count(*) AS number,
+                 count(DISTINCT n) AS distinct_numbers
+          FROM given GROUP BY tenant, name, year
+        ), series AS (SELECT * FROM number_series WHERE tenant = coalesce($1, tenant))
+        SELECT format('tenant %s, series %s of %s', tenant, name, year) AS what,
+               coalesce(format('every number from 1 to %s, once', s.last), 'no number') AS expected,
+               coalesce(format('%s numbers from %s to %s, %s of them different', r.number, r.lowest, r.highest,
+                               r.distinct_numbers), 'no number') AS found
+        FROM series s FULL JOIN runs r USING (tenant, name, year)
+        WHERE (r.lowest = 1 AND r.highest = s.last AND r.number = s.last AND r.distinct_numbers = s.last) IS NOT TRUE
+        """,
+    ),
+    Check(
+        "invoices have what their status says, and exceed by what their voucher does not cover",
+        "supplier_invoices",
+        """
+        SELECT format('tenant %s, invoice %s', i.tenant, i.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', i.status, 'amount', i.amount, 'excess', i.excess,
+                 'supplier', i.supplier_id, 'number', i.invoice_number, 'recorded_at', i.recorded_at,
+                 'decided_at', i.decided_at, 'voucher', jsonb_build_object('id', i.voucher_id, 'status', v.status,
+                 'value', v.value, 'supplier', v.supplier_id, 'last_action_at', v.last_action_at)))::text AS found
+        FROM (
+          SELECT *, count(*) OVER (PARTITION BY tenant, supplier_id, invoice_number) AS namesakes
+          FROM supplier_invoices WHERE tenant = coalesce($1, tenant)
+        ) i
+        LEFT JOIN vouchers v ON v.tenant = i.tenant AND v.id = i.voucher_id
+        CROSS JOIN LATERAL (VALUES
+          ('a known status', i.status IN ('RECORDED', 'TO_DECIDE', 'EXCESS_PAID', 'EXCESS_REFUSED')),
+          ('more than nothing', i.amount > 0),
+          ('as excess what the voucher''s value does not cover', i.excess = i.amount - least(i.amount, v.value)),
+          ('RECORDED without excess, and only then', (i.status = 'RECORDED') = (i.excess = 0)),
+          ('decided_at when decided, and only then',
+            (i.decided_at IS NOT NULL) = (i.status IN ('EXCESS_PAID', 'EXCESS_REFUSED'))),
+          ('for a voucher of its supplier', v.supplier_id = i.supplier_id),
+          ('recorded when its voucher was INVOICED', v.status = 'INVOICED' AND v.last_action_at = i.recorded_at),
+          ('a number that its supplier used once', i.namesakes = 1)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "guarantees, bills and excesses stand in the ledger, side by side with their vouchers and invoices",
+        "vouchers",
+        """
+        WITH expected AS (
+          SELECT v.tenant, v.id AS subject_id, side.transfer, side.account, side.owner_id, side.amount
+          FROM vouchers v LEFT JOIN bills b ON b.tenant = v.tenant AND b.voucher_id = v.id
+          CROSS JOIN LATERAL (SELECT v.status = 'INVOICED' AS billed, v.status IN ('CANCELLED', 'EXPIRED') AS released,
+            v.value - b.paid AS rest) AS x
+          CROSS JOIN LATERAL (VALUES
+            ('RESERVE',  'GUARANTEE', v.holder_id,   -v.value, true),
+            ('RESERVE',  'HELD',      v.supplier_id, v.value,  true),
+            ('POST',     'HELD',      v.supplier_id, -v.value, x.billed),
+            ('POST',     'MERCHANT',  v.supplier_id, b.paid,   x.billed),
+            ('POST',     'GUARANTEE', v.holder_id,   x.rest,   x.billed AND x.rest <> 0),
+            ('TRANSFER', 'DEBT',      v.holder_id,   -b.paid,  x.billed),
+            ('TRANSFER', 'GUARANTEE', v.holder_id,   b.paid,   x.billed),
+            ('VOID',     'HELD',      v.supplier_id, -v.value, x.released),
+            ('VOID',     'GUARANTEE', v.holder_id,   v.value,  x.released)
+          ) AS side(transfer, account, owner_id, amount, wanted)
+          WHERE v.tenant = coalesce($1, v.tenant) AND side.wanted
+          UNION ALL
+          SELECT b.tenant, b.id, 'TRANSFER', side.account, side.owner_id, side.amount
+          FROM bills b
+          CROSS JOIN LATERAL (VALUES ('DEBT', b.holder_id, -b.excess), ('MERCHANT', b.supplier_id, b.excess))
+            AS side(account, owner_id, amount)
+          WHERE b.tenant = coalesce($1, b.tenant) AND b.status = 'EXCESS_PAID'
+        ), moved AS (
+          SELECT t.tenant, t.subject_id, t.kind AS transfer, a.kind AS account, a.owner_id,
+                 sum(p.amount) AS amount, count(*) AS postings
+          FROM transfers t
+          JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+          JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id
+          WHERE t.tenant = coalesce($1, t.tenant) AND t.subject_kind IN ('vchr', 'sinv')
+          GROUP BY t.tenant, t.subject_id, t.kind, a.kind, a.owner_id
+        )
+        SELECT format('tenant %s, voucher or invoice %s, %s on %s account of %s', tenant, subject_id, transfer, account,
+                      owner_id) AS what,
+               coalesce(e.amount::text, 'nothing') AS expected,
+               m.amount || CASE m.postings WHEN 1 THEN '' ELSE format(' in %s postings', m.postings) END AS found
+        FROM expected e FULL JOIN moved m USING (tenant, subject_id, transfer, account, owner_id)
+        WHERE e.amount IS DISTINCT FROM m.amount OR m.postings <> 1
+        """,
+    ),
+)
+
 _DEADLINES: Final = (
     Check(
-        "requests and files have the deadlines of their status pending, and no others",
+        "requests, vouchers and files have the deadlines of their status pending, and no others",
         "deadlines",
         """
         WITH wanted AS (
@@ -630,6 +836,9 @@ _DEADLINES: Final = (
             ('warn', false, r.status = 'TO_VALIDATE')
           ) AS x(name, needed, allowed)
           WHERE r.tenant = coalesce($1, r.tenant) AND x.allowed
+          UNION ALL
+          SELECT v.tenant, v.id, 'expire', true, 'vchr' FROM vouchers v
+          WHERE v.tenant = coalesce($1, v.tenant) AND v.status IN ('ISSUED', 'CODE_REVEALED')
           UNION ALL
           SELECT j.tenant, j.id, 'expire_file', true, 'jobs' FROM jobs j
           WHERE j.tenant = coalesce($1, j.tenant) AND j.file_bytes IS NOT NULL
@@ -645,7 +854,7 @@ _DEADLINES: Final = (
         """,
     ),
     Check(
-        "deadlines fall when their requests say",
+        "deadlines fall when their requests and vouchers say",
         "deadlines",
         # In a sandbox, where the clock may be moved, the instants are apart by that much. The tenant's clock and the
         # real one are read one after the other, so that a deadline may come a moment late, and never early.
@@ -665,6 +874,14 @@ _DEADLINES: Final = (
           -- A warning may wait for the hour that the issuer had chosen then, while there is something to warn of.
           AND (d.name = 'warn' AND d.due_at > x.due_at AND d.due_at < r.validation_deadline
                AND d.due_at < date_trunc('hour', d.due_at, 'Europe/Paris') + interval '10 seconds') IS NOT TRUE
+        UNION ALL
+        SELECT format('tenant %s, deadline %s of voucher %s', d.tenant, d.name, v.id), v.expires_at::text,
+               d.due_at::text
+        FROM deadlines d
+        JOIN issuers i ON i.tenant = d.tenant AND NOT i.sandbox
+        JOIN vouchers v ON v.tenant = d.tenant AND v.id = d.subject_id
+        WHERE d.tenant = coalesce($1, d.tenant)
+          AND (d.due_at BETWEEN v.expires_at AND v.expires_at + interval '10 seconds') IS NOT TRUE
         """,
     ),
 )
@@ -676,11 +893,14 @@ _JOURNAL: Final = (
         """
         WITH made AS (
           SELECT j.tenant, j.subject_id, j.kind, count(*) AS number FROM journal j
-          WHERE j.tenant = coalesce($1, j.tenant) AND j.kind LIKE '%.create' GROUP BY j.tenant, j.subject_id, j.kind
+          WHERE j.tenant = coalesce($1, j.tenant)
+            AND (j.kind LIKE '%.create' OR j.kind IN ('vchr.request', 'sinv.record'))
+          GROUP BY j.tenant, j.subject_id, j.kind
         )
         SELECT format('tenant %s, %s %s', o.tenant, o.kind, o.id) AS what, '1 line' AS expected,
                format('%s lines', coalesce(m.number, 0)) AS found
-        FROM objects o LEFT JOIN made m ON m.tenant = o.tenant AND m.subject_id = o.id AND m.kind = o.kind || '.create'
+        FROM objects o LEFT JOIN made m ON m.tenant = o.tenant AND m.subject_id = o.id AND m.kind = CASE o.kind
+          WHEN 'vchr' THEN 'vchr.request' WHEN 'sinv' THEN 'sinv.record' ELSE o.kind || '.create' END
         WHERE o.tenant = coalesce($1, o.tenant) AND coalesce(m.number, 0) <> 1
           -- An issuer's row comes a transaction before its line.
           AND NOT (o.kind = 'issr' AND m.number IS NULL)
@@ -763,22 +983,159 @@ _JOURNAL: Final = (
         """,
     ),
     Check(
+        "the journal tells each voucher's life",
+        "journal",
+        """
+        WITH lines AS (
+          SELECT j.tenant, j.subject_id, j.sequence, j.at, j.user_id, split_part(j.kind, '.', 2) AS verb,
+                 j.kind IN ('vchr.request', 'vchr.reveal', 'vchr.deliver', 'vchr.cancel', 'vchr.expire', 'vchr.invoice')
+                   AS moves,
+                 -- Each right code, and each unblocking, begins the count of the wrong ones anew.
+                 count(*) FILTER (WHERE j.kind IN ('vchr.verify', 'vchr.unblock', 'vchr.invoice')) OVER life AS round,
+                 lag(j.kind) OVER life AS kind_before
+          FROM journal j WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind = 'vchr'
+          WINDOW life AS (PARTITION BY j.tenant, j.subject_id ORDER BY j.sequence)
+        ), counts AS (
+          SELECT tenant, subject_id, round, count(*) FILTER (WHERE verb IN ('wrong_code', 'block')) AS wrong,
+                 max(at) FILTER (WHERE verb = 'block') AS blocked_at,
+                 count(*) FILTER (WHERE verb IN ('wrong_code', 'block')) > 5
+                   OR bool_or((verb = 'block') <> (place = 5)) FILTER (WHERE verb IN ('wrong_code', 'block'))
+                   AS blocked_wrongly
+          FROM (SELECT *, count(*) FILTER (WHERE verb IN ('wrong_code', 'block')) OVER
+                  (PARTITION BY tenant, subject_id, round ORDER BY sequence) AS place FROM lines) AS placed
+          GROUP BY tenant, subject_id, round
+        ), codes AS (
+          SELECT DISTINCT ON (tenant, subject_id) tenant, subject_id, wrong, blocked_at,
+                 bool_or(blocked_wrongly) OVER (PARTITION BY tenant, subject_id) AS blocked_wrongly
+          FROM counts ORDER BY tenant, subject_id, round DESC
+        ), lives AS (
+          SELECT tenant, subject_id, string_agg(verb, ' ' ORDER BY sequence) FILTER (WHERE moves) AS told,
+                 (array_agg(at ORDER BY sequence DESC) FILTER (WHERE moves))[1] AS moved_at,
+                 max(at) FILTER (WHERE verb = 'request') AS requested_at,
+                 max(at) FILTER (WHERE verb = 'reveal') AS revealed_at,
+                 max(at) FILTER (WHERE verb = 'deliver') AS delivered_at,
+                 min(sequence) FILTER (WHERE NOT moves) > coalesce(max(sequence) FILTER (WHERE verb = 'deliver'),
+                   9223372036854775807) AS tried_after_delivery,
+                 count(*) FILTER (WHERE verb = 'expire' AND user_id IS NOT NULL) AS expiries_by_people,
+                 -- A right code changes the voucher only when it takes back a wrong one.
+                 count(*) FILTER (WHERE verb NOT IN ('request', 'verify')
+                   OR verb = 'verify' AND kind_before = 'vchr.wrong_code') AS changes
+          FROM lines GROUP BY tenant, subject_id
+        )
+        SELECT format('tenant %s, voucher %s', v.tenant, v.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', v.status, 'told', l.told, 'wrong_codes', v.wrong_codes,
+                 'wrong_codes_told', c.wrong, 'blocked_at', v.blocked_at, 'block_told', c.blocked_at,
+                 'last_action_at', v.last_action_at, 'changes', l.changes, 'version', v.version))::text AS found
+        FROM vouchers v
+        LEFT JOIN lives l ON l.tenant = v.tenant AND l.subject_id = v.id
+        LEFT JOIN codes c ON c.tenant = v.tenant AND c.subject_id = v.id
+        CROSS JOIN LATERAL (VALUES
+          ('the lines that lead to its status, in the order of life', l.told = CASE v.status
+            WHEN 'ISSUED' THEN 'request'
+            WHEN 'CODE_REVEALED' THEN 'request reveal'
+            WHEN 'DELIVERED' THEN 'request reveal deliver'
+            WHEN 'INVOICED' THEN 'request reveal deliver invoice'
+            WHEN 'CANCELLED' THEN 'request cancel'
+            WHEN 'EXPIRED' THEN CASE WHEN v.revealed_at IS NULL THEN 'request expire' ELSE 'request reveal expire' END
+          END),
+          ('its request at issued_at', l.requested_at = v.issued_at),
+          ('its code drawn at revealed_at', l.revealed_at IS NOT DISTINCT FROM v.revealed_at),
+          ('its delivery at delivered_at', l.delivered_at IS NOT DISTINCT FROM v.delivered_at),
+          ('the line of its status at last_action_at', l.moved_at = v.last_action_at),
+          ('expired by the clock alone', l.expiries_by_people = 0),
+          ('codes tried only after the delivery', l.tried_after_delivery IS NOT FALSE),
+          ('as many wrong codes as told since the last right one', c.wrong = v.wrong_codes),
+          ('blocked by the fifth wrong code in a row, then', c.blocked_wrongly IS NOT TRUE
+            AND c.blocked_at IS NOT DISTINCT FROM v.blocked_at),
+          ('a line for each change', l.changes = v.version)
+        ) AS rule(expected, holds)
+        WHERE v.tenant = coalesce($1, v.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "the journal tells each invoice's life",
+        "journal",
+        """
+        WITH lives AS (
+          SELECT j.tenant, j.subject_id, string_agg(j.kind, ' ' ORDER BY j.sequence) AS told, min(j.at) FILTER
+                   (WHERE j.kind = 'sinv.record') AS recorded_at,
+                 max(j.at) FILTER (WHERE j.kind <> 'sinv.record') AS decided_at,
+                 min(j.xact::text) FILTER (WHERE j.kind = 'sinv.record') AS recorded_in,
+                 count(*) - 1 AS changes
+          FROM journal j WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind = 'sinv'
+          GROUP BY j.tenant, j.subject_id
+        )
+        SELECT format('tenant %s, invoice %s', i.tenant, i.id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('status', i.status, 'told', l.told, 'recorded_at', i.recorded_at,
+                 'decided_at', i.decided_at, 'version', i.version))::text AS found
+        FROM supplier_invoices i LEFT JOIN lives l ON l.tenant = i.tenant AND l.subject_id = i.id
+        CROSS JOIN LATERAL (VALUES
+          ('the lines that lead to its status', l.told = CASE i.status
+            WHEN 'RECORDED' THEN 'sinv.record'
+            WHEN 'TO_DECIDE' THEN 'sinv.record'
+            WHEN 'EXCESS_PAID' THEN 'sinv.record sinv.pay_excess'
+            WHEN 'EXCESS_REFUSED' THEN 'sinv.record sinv.refuse_excess' END),
+          ('its recording at recorded_at', l.recorded_at = i.recorded_at),
+          ('its decision at decided_at', l.decided_at IS NOT DISTINCT FROM i.decided_at),
+          ('recorded in one transaction with its voucher''s line', EXISTS (SELECT FROM journal j
+            WHERE j.tenant = i.tenant AND j.subject_id = i.voucher_id AND j.kind = 'vchr.invoice'
+              AND j.at = l.recorded_at AND j.xact::text = l.recorded_in)),
+          ('a line for each change', l.changes = i.version)
+        ) AS rule(expected, holds)
+        WHERE i.tenant = coalesce($1, i.tenant) AND rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "the journal says the same as the vouchers and invoices",
+        "journal",
+        """
+        WITH said AS (
+          SELECT v.tenant, v.id, side.kind, side.amount, v.holder_id
+          FROM vouchers v LEFT JOIN bills b ON b.tenant = v.tenant AND b.voucher_id = v.id
+          CROSS JOIN LATERAL (VALUES
+            ('vchr.request', v.value), ('vchr.deliver', v.value), ('vchr.cancel', v.value), ('vchr.expire', v.value),
+            ('vchr.invoice', b.paid), ('vchr.reveal', NULL), ('vchr.verify', NULL), ('vchr.wrong_code', NULL),
+            ('vchr.block', NULL), ('vchr.unblock', NULL)
+          ) AS side(kind, amount)
+          WHERE v.tenant = coalesce($1, v.tenant)
+          UNION ALL
+          SELECT b.tenant, b.id, side.kind, side.amount, b.holder_id
+          FROM bills b
+          CROSS JOIN LATERAL (VALUES ('sinv.record', b.paid + b.excess), ('sinv.pay_excess', b.excess),
+            ('sinv.refuse_excess', b.excess)) AS side(kind, amount)
+          WHERE b.tenant = coalesce($1, b.tenant)
+        )
+        SELECT format('tenant %s, line %s (%s) about %s', j.tenant, j.id, j.kind, j.subject_id) AS what,
+               CASE WHEN s.id IS NULL THEN 'a known line'
+                    ELSE format('amount %s, no place, holder %s', coalesce(s.amount::text, 'none'), s.holder_id) END
+                 AS expected,
+               format('amount %s, place %s, holder %s', coalesce(j.amount::text, 'none'),
+                      coalesce(j.point_of_sale_id::text, 'none'), coalesce(j.holder_id::text, 'none')) AS found
+        FROM journal j
+        LEFT JOIN said s ON s.tenant = j.tenant AND s.id = j.subject_id AND s.kind = j.kind
+        WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind IN ('vchr', 'sinv')
+          AND (j.amount IS NOT DISTINCT FROM s.amount AND j.point_of_sale_id IS NULL AND j.holder_id = s.holder_id)
+            IS NOT TRUE
+        """,
+    ),
+    Check(
         "transfers and the journal's lines are written together",
         "transfers",
         """
         WITH moved AS (
-          SELECT t.tenant, t.subject_id, f.line, t.xact, t.at, count(*) AS number
+          SELECT t.tenant, t.subject_id, f.line, t.reason, t.xact, t.at, count(*) AS number
           FROM transfers t JOIN forms f USING (kind, subject_kind, reason)
-          WHERE t.tenant = coalesce($1, t.tenant) GROUP BY t.tenant, t.subject_id, f.line, t.xact, t.at
+          WHERE t.tenant = coalesce($1, t.tenant) GROUP BY t.tenant, t.subject_id, f.line, t.reason, t.xact, t.at
         ), told AS (
-          SELECT j.tenant, j.subject_id, j.kind AS line, j.xact, j.at, count(*) AS number
-          FROM journal j WHERE j.tenant = coalesce($1, j.tenant) AND j.kind IN (SELECT line FROM forms)
-          GROUP BY j.tenant, j.subject_id, j.kind, j.xact, j.at
+          SELECT j.tenant, j.subject_id, f.line, f.reason, j.xact, j.at, count(*) AS number
+          FROM journal j JOIN (SELECT DISTINCT line, reason FROM forms) f ON f.line = j.kind
+          WHERE j.tenant = coalesce($1, j.tenant)
+          GROUP BY j.tenant, j.subject_id, f.line, f.reason, j.xact, j.at
         )
-        SELECT format('tenant %s, %s of %s at %s', tenant, line, subject_id, at) AS what,
+        SELECT format('tenant %s, %s (%s) of %s at %s', tenant, line, reason, subject_id, at) AS what,
                'as many transfers as lines, of one transaction' AS expected,
                format('%s transfers, %s lines', coalesce(m.number, 0), coalesce(t.number, 0)) AS found
-        FROM moved m FULL JOIN told t USING (tenant, subject_id, line, xact, at)
+        FROM moved m FULL JOIN told t USING (tenant, subject_id, line, reason, xact, at)
         -- What was never paid is cancelled, or expires, without a transfer.
         WHERE m.number IS DISTINCT FROM t.number AND NOT (m.number IS NULL AND line IN ('preq.cancel', 'preq.expire'))
         """,
@@ -847,8 +1204,10 @@ _MESSAGES: Final = (
         FROM outbox m
         LEFT JOIN objects o ON o.tenant = m.tenant AND o.kind = m.payload ->> 'kind' AND o.id::text = m.payload ->> 'id'
         LEFT JOIN payment_requests r ON r.tenant = o.tenant AND r.id = o.id
+        LEFT JOIN vouchers v ON v.tenant = o.tenant AND v.id = o.id
+        LEFT JOIN supplier_invoices i ON i.tenant = o.tenant AND i.id = o.id
         WHERE m.tenant = coalesce($1, m.tenant) AND m.payload ->> 'kind' IS DISTINCT FROM 'sess'
-          AND (o.id IS NULL OR (m.payload -> 'version') > to_jsonb(r.version))
+          AND (o.id IS NULL OR (m.payload -> 'version') > to_jsonb(coalesce(r.version, v.version, i.version)))
         """,
     ),
 )
@@ -903,7 +1262,15 @@ _DATABASE: Final = (
           ('jobs', 'QUEUED', 'RUNNING', true),
           ('jobs', 'RUNNING', 'QUEUED', true),
           ('jobs', 'RUNNING', 'DONE', true),
-          ('jobs', 'RUNNING', 'FAILED', true)
+          ('jobs', 'RUNNING', 'FAILED', true),
+          ('vouchers', 'ISSUED', 'CODE_REVEALED', true),
+          ('vouchers', 'ISSUED', 'CANCELLED', true),
+          ('vouchers', 'ISSUED', 'EXPIRED', true),
+          ('vouchers', 'CODE_REVEALED', 'DELIVERED', true),
+          ('vouchers', 'CODE_REVEALED', 'EXPIRED', true),
+          ('vouchers', 'DELIVERED', 'INVOICED', true),
+          ('supplier_invoices', 'TO_DECIDE', 'EXCESS_PAID', true),
+          ('supplier_invoices', 'TO_DECIDE', 'EXCESS_REFUSED', true)
         ) AS e(machine, was, becomes, known)
         FULL JOIN (SELECT *, true AS found FROM transitions) t USING (machine, was, becomes)
         WHERE e.known IS NULL OR t.found IS NULL
@@ -921,7 +1288,8 @@ _DATABASE: Final = (
           ('journal', 'append_only', 'refuse_change'), ('transfers', 'sum_to_zero', 'check_transfer'),
           ('postings', 'seal', 'seal_postings'), ('payment_requests', 'lifecycle', 'check_transition'),
           ('sessions', 'lifecycle', 'check_transition'),
-          ('password_resets', 'lifecycle', 'check_transition'), ('jobs', 'lifecycle', 'check_transition')
+          ('password_resets', 'lifecycle', 'check_transition'), ('jobs', 'lifecycle', 'check_transition'),
+          ('vouchers', 'lifecycle', 'check_transition'), ('supplier_invoices', 'lifecycle', 'check_transition')
         ) AS e(at, name, calls)
         LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass(e.at) AND g.tgname = e.name AND NOT g.tgisinternal
         WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A') OR g.tgfoid::regproc::text <> e.calls
@@ -939,7 +1307,9 @@ _DATABASE: Final = (
         FROM unnest(ARRAY[
           'balances_floor_check', 'balances_tenant_account_id_fkey', 'idempotency_keys_pkey', 'payment_requests_pkey',
           'postings_account_fkey', 'postings_amount_check', 'postings_pkey', 'postings_tenant_transfer_id_fkey',
-          'transfers_pkey', 'transfers_settles_check', 'transfers_tenant_settles_fkey', 'transfers_tenant_settles_key'
+          'supplier_invoices_tenant_supplier_id_invoice_number_key', 'supplier_invoices_tenant_voucher_id_key',
+          'transfers_pkey', 'transfers_settles_check', 'transfers_tenant_settles_fkey', 'transfers_tenant_settles_key',
+          'vouchers_pkey', 'vouchers_tenant_number_key'
         ]) AS e(name)
         WHERE NOT EXISTS (
           SELECT FROM pg_constraint c WHERE c.conname = e.name AND c.connamespace = 'public'::regnamespace)
@@ -991,6 +1361,7 @@ _DATABASE: Final = (
           ('escarcelle_app', 'postings', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
           ('escarcelle_app', 'journal', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
           ('escarcelle_app', 'transitions', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+          ('escarcelle_app', 'voucher_kinds', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_reader', 'passwords', 'SELECT'), ('escarcelle_reader', 'sessions', 'SELECT')
         ) AS e(role, name, right_) JOIN pg_roles r ON r.rolname = e.role JOIN pg_class c ON c.oid = to_regclass(e.name)
         WHERE has_table_privilege(r.oid, c.oid, e.right_)
@@ -998,5 +1369,5 @@ _DATABASE: Final = (
     ),
 )
 
-CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_JOBS, *_DATABASE)
+CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_VOUCHERS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_JOBS, *_DATABASE)
 """Every check, in the order of the report."""

@@ -8,7 +8,7 @@ import structlog
 from dramatiq import Worker
 from redis.exceptions import RedisError
 
-from domain import jobs, payments, sign_in
+from domain import jobs, payments, sign_in, vouchers
 from domain.metrics import collecting, exposed
 from domain.settings import Settings
 from tasks.actors import Tasks
@@ -18,7 +18,7 @@ from tasks.relay import Relay
 
 log = structlog.get_logger(__name__)
 
-FLOWS: Final = (payments, sign_in, jobs)
+FLOWS: Final = (payments, vouchers, sign_in, jobs)
 """Imported so that the deeds of their deadlines and the writers of their notices are known here."""
 
 _FINISHING_SECONDS: Final = 10

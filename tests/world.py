@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from domain import users
+from domain import users, vouchers
 from domain.access import Actor, Right, Role, User
 from domain.codes import digest, new_token
 from domain.db import APP, OWNER, PROTECTION, READER, RELAY, Database, connect_as
@@ -30,6 +30,7 @@ from domain.parties import (
     create_merchant,
     create_point_of_sale,
     credit_holder,
+    update_holder,
 )
 from domain.settings import Settings, from_environment
 from domain.sign_in import hashed, open_session
@@ -134,6 +135,35 @@ class World:
         if wallet is not None:
             await perform(self.database, self.system, credit_holder, holder.id, wallet, "aide aux vacances")
         return holder
+
+    async def voucher_kind(self, **values: Any) -> None:
+        """A kind of vouchers; Bon web of the series XX.442, valid for 30 days, unless said otherwise."""
+        numbers = {"series": "442", "department": "XX"}
+        rules = {"validity_days": 30, "ends_with_year": False, "preferred": False}
+        given = {"code": "BW", "name": "Bon web", **numbers, **rules, **values}
+        await asyncio.to_thread(escarcelle_database.set_voucher_kind, self.servers.settings, self.slug, **given)
+
+    async def member(self, reference: str, name: str, **values: Any) -> Holder:
+        """A holder who has long been a member, with dues paid for ever."""
+        holder = await self.holder(reference, name, **values)
+        since, until = date(2020, 1, 1), date(2099, 12, 31)
+        member = await perform(
+            self.database, self.system, update_holder, holder.id, member_since=since, dues_paid_until=until
+        )
+        assert isinstance(member, Holder)
+        self.holders[reference] = member
+        return member
+
+    def code_of(self, voucher: vouchers.Voucher) -> str:
+        """The digits that its member sees, once they are drawn."""
+        code = vouchers.code_of(voucher, self.secret_keys)
+        assert code is not None
+        return code
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """The keys that the program was given, the newest first."""
+        return [key.get_secret_value() for key in self.servers.settings.secret_keys]
 
     async def user(
         self,

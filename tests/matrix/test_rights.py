@@ -6,9 +6,10 @@ The table stands below, in `ROWS` and `NODES`; a field or a type of object witho
 import asyncio
 import base64
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from itertools import count
@@ -30,10 +31,11 @@ from graphql import (
 )
 
 from api.schema import GRAPHQL_SCHEMA
-from domain import jobs, payments, users
+from domain import jobs, payments, users, vouchers
 from domain.access import Actor, Right, Role, User
 from domain.codes import global_id
 from domain.db import Database
+from domain.errors import Refused
 from domain.parties import Holder, Merchant, NewPlace, PointOfSale, create_point_of_sale
 from domain.payments import PaymentRequest
 from domain.sign_in import Session, end_session
@@ -61,7 +63,8 @@ EVERYTHING = frozenset({Right.COLLECT, Right.VALIDATE, Right.EXPORT})
 
 @dataclass(frozen=True)
 class Word:
-    """Something that an answer may hold for some only: `kind` of a place, a merchant or a holder."""
+    """Something that an answer may hold for some only: `kind` of a place, a merchant, a holder, or a voucher that was
+    presented, or was not yet."""
 
     text: str
     kind: str
@@ -128,6 +131,53 @@ class Stage:
         self.word("place", side.whose, asked.global_id)
         self.word("place", side.whose, asked.transaction_number)
         return asked
+
+    async def voucher(self, side: Side, *, presented: bool = False, revealed: bool = False) -> vouchers.Voucher:
+        """That side's holder's voucher at its merchant."""
+        made = await perform(self.database, side.payer, vouchers.request, supplier_id=side.merchant.id, amount="12,00")
+        assert isinstance(made, vouchers.Voucher)
+        if revealed or presented:
+            keys = side.world.secret_keys
+            made = await perform(self.database, side.payer, vouchers.reveal, made.id, key_of_code=keys[0])
+            assert isinstance(made, vouchers.Voucher)
+        if presented:
+            made = await perform(self.database, side.payer, vouchers.deliver, made.id)
+            assert isinstance(made, vouchers.Voucher)
+        kind = "voucher" if presented else "unpresented voucher"
+        self.word(kind, side.whose, made.global_id)
+        if made.number is not None:
+            self.word(kind, side.whose, made.number)
+        return made
+
+    def typed(self, side: Side, voucher: vouchers.Voucher, *, right: bool = True) -> vouchers.TypedCode:
+        """Its code, or another."""
+        code = side.world.code_of(voucher)
+        return vouchers.TypedCode(code if right else f"{(int(code) + 1) % 10_000:04d}", side.world.secret_keys)
+
+    async def blocked(self, side: Side) -> vouchers.Voucher:
+        """A voucher whose number wrong codes have blocked."""
+        made = await self.voucher(side, presented=True)
+        for _ in range(vouchers.WRONG_CODES_BLOCK):
+            wrong = self.typed(side, made, right=False)
+            with suppress(Refused):
+                await perform(self.database, side.signatory, vouchers.verify, number=str(made.number), code=wrong)
+        return made
+
+    async def invoice(self, side: Side) -> vouchers.SupplierInvoice:
+        """An invoice for more than its voucher's value."""
+        voucher = await self.voucher(side, presented=True)
+        made = await perform(
+            self.database,
+            side.signatory,
+            vouchers.record_invoice,
+            voucher_number=str(voucher.number),
+            code=self.typed(side, voucher),
+            invoice_number=self.word("voucher", side.whose),
+            amount="15,50",
+        )
+        assert isinstance(made, vouchers.SupplierInvoice)
+        self.word("voucher", side.whose, made.global_id)
+        return made
 
     async def person(self, side: Side) -> str:
         """A new user at that side's point of sale."""
@@ -197,6 +247,8 @@ async def stage(servers: Servers, running: Running) -> AsyncIterator[Stage]:
 
 async def _fill(stage: Stage) -> None:
     ours, theirs = stage.worlds
+    await ours.voucher_kind()
+    await theirs.voucher_kind(series="443")
     for whose, world, code in (
         ("own", ours, "P001"),
         ("point", ours, "P002"),
@@ -214,10 +266,13 @@ async def _fill(stage: Stage) -> None:
             )
             stage.word("merchant id", whose, world.merchants[number].global_id)
         await _place(stage, world, number, code, whose)
-        holder = await world.holder(
-            f"client-{whose}", stage.word("holder", whose), "5000,00", f"{stage.word('holder', whose)}@example.com"
+        holder = await world.member(
+            f"client-{whose}",
+            stage.word("holder name", whose),
+            wallet="5000,00",
+            email=f"{stage.word('holder', whose)}@example.com",
         )
-        stage.word("holder", whose, holder.global_id)
+        stage.word("holder id", whose, holder.global_id)
         await world.user("holder" if whose == "own" else f"holder-{whose}", Role.HOLDER, holder=f"client-{whose}")
         staff = "staff" if whose == "own" else f"staff-{whose}"
         await world.user(
@@ -250,6 +305,8 @@ async def _fill(stage: Stage) -> None:
     for side in stage.sides.values():
         for kind in ({"named": True}, {"paid": True}, {}):
             await stage.request(side, **kind)
+        await stage.voucher(side)
+        await stage.invoice(side)
         stage.jobs[side.whose] = await _export(stage, side.staff)
     for role in ("admin", "agent", "signatory", "reader"):
         stage.jobs[role] = await _export(stage, stage.actors[role])
@@ -316,13 +373,15 @@ class Row:
 
     `ok` is an answer; `null`, `empty` and `silent` are nothing, as for what is not there; all else is a code.
     `of_nobody`: it is about nobody, or about the caller alone. `by_role`: what is own is another thing for each role.
-    `bears_token`: whoever has the token sees the names of who asks. `signs_out`: the caller's session ends."""
+    `bears_token`: whoever has the token sees the names of who asks. `of_vouchers`: members know every supplier, and a
+    supplier whose the voucher is that was presented to it. `signs_out`: the caller's session ends."""
 
     given: Callable[[Stage, Side, str], Given | Awaitable[Given]]
     lines: str
     of_nobody: bool = False
     by_role: bool = False
     bears_token: bool = False
+    of_vouchers: bool = False
     signs_out: bool = False
 
     @property
@@ -362,6 +421,15 @@ DONE_AT_THE_TILL = """
 DONE_BY_THE_CUSTOMER = """
     admin agent signatory staff reader: FORBIDDEN
     holder: ok NOT_FOUND NOT_FOUND NOT_FOUND
+"""
+DONE_BY_THE_MEMBER = """
+    admin agent signatory staff reader: FORBIDDEN FORBIDDEN FORBIDDEN NOT_FOUND
+    holder: ok NOT_FOUND NOT_FOUND NOT_FOUND
+"""
+DONE_WITH_NUMBER_AND_CODE = """
+    admin agent: ok ok ok NOT_FOUND
+    signatory staff reader: ok ok NOT_FOUND NOT_FOUND
+    holder: FORBIDDEN
 """
 
 
@@ -449,6 +517,53 @@ def _push(s: Stage, side: Side, role: str) -> Given:
 def _asking(s: Stage, side: Side, role: str) -> Given:
     number = f"demande {next(s.numbers)}"
     return _input(pointOfSaleId=side.place.global_id, amount="20,00", basketNumber=number)
+
+
+async def _presented_voucher(s: Stage, side: Side, role: str) -> Given:
+    return {"search": (await s.voucher(side, presented=True)).number}
+
+
+async def _presented_id(s: Stage, side: Side, role: str) -> Given:
+    return {"id": (await s.voucher(side, presented=True)).global_id}
+
+
+async def _issued_voucher(s: Stage, side: Side, role: str) -> Given:
+    return _input(id=(await s.voucher(side)).global_id)
+
+
+async def _revealed_voucher(s: Stage, side: Side, role: str) -> Given:
+    return _input(id=(await s.voucher(side, revealed=True)).global_id)
+
+
+async def _blocked_voucher(s: Stage, side: Side, role: str) -> Given:
+    return _input(id=(await s.blocked(side)).global_id)
+
+
+async def _number_and_code(s: Stage, side: Side, role: str) -> Given:
+    voucher = await s.voucher(side, presented=True)
+    return _input(number=voucher.number, secretCode=side.world.code_of(voucher))
+
+
+async def _new_invoice(s: Stage, side: Side, role: str) -> Given:
+    voucher = await s.voucher(side, presented=True)
+    return _input(
+        voucherNumber=voucher.number,
+        secretCode=side.world.code_of(voucher),
+        invoiceNumber=s.word("voucher", side.whose),
+        amount="12,00",
+    )
+
+
+async def _invoice_id(s: Stage, side: Side, role: str) -> Given:
+    return {"id": (await s.invoice(side)).global_id}
+
+
+async def _excess(s: Stage, side: Side, role: str) -> Given:
+    return _input(supplierInvoiceId=(await s.invoice(side)).global_id, decision="PAID")
+
+
+async def _invoice_number(s: Stage, side: Side, role: str) -> Given:
+    return {"search": (await s.invoice(side)).invoice_number}
 
 
 ROWS: dict[str, Row] = {
@@ -630,6 +745,56 @@ ROWS: dict[str, Row] = {
         holder: FORBIDDEN FORBIDDEN FORBIDDEN NOT_FOUND
         """,
     ),
+    # Vouchers. A supplier lists none (V3); what was presented to it, it knows by its number.
+    "Query.suppliers": Row(
+        lambda s, side, role: {"search": side.merchant.name},
+        """
+        admin agent holder: ok ok ok empty
+        signatory staff reader: FORBIDDEN
+        """,
+        of_vouchers=True,
+    ),
+    "Query.voucherKinds": Row(
+        lambda s, side, role: {},
+        """
+        admin agent holder: ok
+        signatory staff reader: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Query.vouchers": Row(
+        _presented_voucher,
+        """
+        admin agent: ok ok ok empty
+        signatory staff reader: FORBIDDEN
+        holder: ok empty empty empty
+        """,
+        of_vouchers=True,
+    ),
+    "Query.supplierInvoices": Row(
+        _invoice_number,
+        """
+        admin agent: ok ok ok empty
+        signatory staff reader: ok ok empty empty
+        holder: FORBIDDEN
+        """,
+        of_vouchers=True,
+    ),
+    "Mutation.requestVoucher": Row(
+        lambda s, side, role: _input(supplierId=side.merchant.global_id, amount="12,00"),
+        """
+        admin agent signatory staff reader: FORBIDDEN FORBIDDEN FORBIDDEN NOT_FOUND
+        holder: ok ok ok NOT_FOUND
+        """,
+        of_vouchers=True,
+    ),
+    "Mutation.revealVoucherCode": Row(_issued_voucher, DONE_BY_THE_MEMBER, of_vouchers=True),
+    "Mutation.deliverVoucher": Row(_revealed_voucher, DONE_BY_THE_MEMBER, of_vouchers=True),
+    "Mutation.cancelVoucher": Row(_issued_voucher, ADMINISTERED),
+    "Mutation.unblockVoucher": Row(_blocked_voucher, ADMINISTERED),
+    "Mutation.verifyVoucher": Row(_number_and_code, DONE_WITH_NUMBER_AND_CODE, of_vouchers=True),
+    "Mutation.recordSupplierInvoice": Row(_new_invoice, DONE_WITH_NUMBER_AND_CODE, of_vouchers=True),
+    "Mutation.decideExcess": Row(_excess, ADMINISTERED),
     # Live.
     "Subscription.paymentRequest": Row(
         _id,
@@ -713,6 +878,24 @@ NODES: dict[str, Row] = {
         holder: null
         """,
     ),
+    "Voucher": Row(
+        _presented_id,
+        """
+        admin agent: ok ok ok null
+        signatory staff reader: null
+        holder: ok null null null
+        """,
+        of_vouchers=True,
+    ),
+    "SupplierInvoice": Row(
+        _invoice_id,
+        """
+        admin agent: ok ok ok null
+        signatory staff reader: ok ok null null
+        holder: null
+        """,
+        of_vouchers=True,
+    ),
     "JournalEntry": Row(
         _journal_line_id,
         """
@@ -778,14 +961,44 @@ async def test_subscription(stage: Stage, name: str) -> None:
 
 async def test_the_words_that_are_looked_for_do_stand_in_the_answers(stage: Stage) -> None:
     kinds: dict[str, set[str]] = {}
-    for name in ("Query.paymentRequests", "Query.holders", "Query.users", "Query.merchants"):
-        body = {"query": _document(name, {}, _selection(ROOTS[name].type, 4))}
+    lists: dict[str, Given] = {name: {} for name in ("paymentRequests", "holders", "users", "merchants")}
+    lists |= {"vouchers": {"status": ["ISSUED"]}, "supplierInvoices": {}}
+    for name, given in lists.items():
+        root = f"Query.{name}"
+        body = {"query": _document(root, given, _selection(ROOTS[root].type, 4)), "variables": given}
         text = (await stage.devices["admin"].post(body)).text
         for word in stage.words:
             if word.text in text:
                 kinds.setdefault(word.kind, set()).add(word.whose)
     assert set(kinds) == {word.kind for word in stage.words}
     assert set().union(*kinds.values()) == {"own", "point", "merchant"}
+
+
+async def test_a_voucher_s_code_is_shown_to_its_member_alone_and_in_no_list(stage: Stage) -> None:
+    side = stage.sides["own"]
+    voucher = await stage.voucher(side, presented=True)
+    shown = "{ ... on Voucher { number presentation { secretCode } } }"
+    seen = {
+        role: (await stage.devices[role].ask(f"query ($id: ID!) {{ node(id: $id) {shown} }}", id=voucher.global_id))
+        for role in ("admin", "agent", "signatory", "staff", "reader", "holder")
+    }
+    with_code, without = [
+        {"node": {"number": voucher.number, "presentation": {"secretCode": code}}}
+        for code in (side.world.code_of(voucher), None)
+    ]
+    nothing = {"node": None}
+    assert seen == {
+        "admin": without,
+        "agent": without,
+        "signatory": nothing,
+        "staff": nothing,
+        "reader": nothing,
+        "holder": with_code,
+    }
+    document = f"query ($search: String!) {{ vouchers(search: $search) {{ nodes {shown} }} }}"
+    for role in ("admin", "agent", "holder"):
+        listed = await stage.devices[role].ask(document, search=voucher.number)
+        assert listed["vouchers"]["nodes"] == [without["node"]], role
 
 
 async def test_a_login_opens_nothing_at_another_issuer(stage: Stage) -> None:
@@ -940,9 +1153,25 @@ def _compare(row: Row, stage: Stage, said: dict[tuple[str, str], tuple[str, str]
         (role, whose, word)
         for (role, whose), (_, text) in said.items()
         for word in stage.words
-        if word.text in text and not _may_read(role, word, stage.sides[whose] if row.bears_token else None)
+        if word.text in text
+        and not (row.of_vouchers and _meet_over_vouchers(role, word))
+        and not _may_read(role, word, stage.sides[whose] if row.bears_token else None)
     ]
     assert leaks == []
+    assert [cell for cell, (_, text) in said.items() if _SECRET_CODE.search(text) and cell != ("holder", "own")] == []
+
+
+_SECRET_CODE = re.compile(r'"secretCode":\s*"')
+
+
+def _meet_over_vouchers(role: str, word: Word) -> bool:
+    """Whether one side of a voucher may read the word because it deals with the other."""
+    if role == "holder":
+        return word.kind in ("merchant name", "merchant id") and word.whose != "tenant"
+    return word.kind in ("holder name", "holder id") and word.whose in ("own", "point") and role in _AT_A_COUNTER
+
+
+_AT_A_COUNTER = frozenset({"signatory", "staff", "reader"})
 
 
 def _may_read(role: str, word: Word, bearer_of: Side | None) -> bool:
@@ -955,11 +1184,12 @@ def _may_read(role: str, word: Word, bearer_of: Side | None) -> bool:
         case "admin" | "agent":
             return word.whose != "tenant"
         case "signatory":
-            return ours and word.kind != "holder"
+            return ours and not word.kind.startswith("holder") and word.kind != "unpresented voucher"
         case "staff" | "reader" | "temporary":
-            return word.whose == "own" and word.kind in ("place", "place name", "merchant name", "merchant id")
+            known = ("place", "place name", "merchant name", "merchant id")
+            return (word.whose == "own" and word.kind in known) or (ours and word.kind == "voucher")
         case "holder":
-            return word.whose == "own" and (names or word.kind == "holder")
+            return word.whose == "own" and (names or word.kind.startswith("holder") or word.kind.endswith("voucher"))
         case _:
             return False
 

@@ -13,6 +13,7 @@ import pytest
 import websockets
 
 from domain import payments
+from domain.access import Role
 from domain.payments import PaymentRequest
 from domain.work import perform
 from escarcelle.clients import Client
@@ -170,6 +171,38 @@ async def test_after_redis_was_away_all_is_read_again_and_a_revoked_session_s_so
         assert await _closed(_drained(lost_events), RECONNECTED_WITHIN_SECONDS) == 4403
         later = await stage.ask("après la panne")
         assert await _next(events, RECONNECTED_WITHIN_SECONDS) == (later.global_id, "AWAITING_PAYMENT")
+
+
+async def test_a_voucher_shown_through_both_processes_at_once_has_one_code_and_one_number(stage: Stage) -> None:
+    world = stage.cast.world
+    await world.voucher_kind()
+    await world.member("membre", "Martin")
+    await world.user("membre", Role.HOLDER, holder="membre")
+    shown = "... on Voucher { id status number presentation { revealedAt secretCode deliveredAt } }"
+    numbers = []
+    async with AsyncExitStack() as stack:
+        phones = [
+            await stage.device(stack, "membre", through=process) for process in (stage.cast.running, stage.second) * 2
+        ]
+        for _ in range(10):
+            voucher = await phones[0].do(
+                "requestVoucher", shown, supplierId=world.merchants["708900"].global_id, amount="12,00"
+            )
+            revealed, delivered = [
+                await asyncio.gather(*(phone.do(mutation, shown, id=voucher["id"]) for phone in phones))
+                for mutation in ("revealVoucherCode", "deliverVoucher")
+            ]
+            assert [each["status"] for each in revealed + delivered] == ["CODE_REVEALED"] * 4 + ["DELIVERED"] * 4
+            assert len({each["presentation"]["secretCode"] for each in revealed + delivered}) == 1
+            assert len({each["presentation"]["revealedAt"] for each in revealed + delivered}) == 1
+            ((number, _),) = {(each["number"], each["presentation"]["deliveredAt"]) for each in delivered}
+            numbers.append(int(number.rsplit(".", 1)[1]))
+    assert numbers == list(range(1, 11)), "none is passed over by who came second"
+    lines = await world.as_owner(
+        "SELECT kind, count(*) AS n FROM journal WHERE tenant = $1 AND subject_kind = 'vchr' GROUP BY kind",
+        world.tenant,
+    )
+    assert {line["kind"]: line["n"] for line in lines} == {"vchr.request": 10, "vchr.reveal": 10, "vchr.deliver": 10}
 
 
 async def _next(events: Any, seconds: float = WITHIN_SECONDS) -> tuple[str, str]:

@@ -170,7 +170,7 @@ def chance() -> random.Random:
 
 
 def _plays(dev: Dev) -> None:
-    played = dev.run("demo", "--play", "payments", "--url", dev.url)
+    played = dev.run("demo", "--url", dev.url)
     assert (played.returncode, played.stderr) == (0, ""), played.stdout
     assert played.stdout.endswith("All as told.\n")
 

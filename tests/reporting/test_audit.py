@@ -7,8 +7,8 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,14 +16,17 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from domain import calendar, jobs, payments
+from domain import calendar, jobs, payments, vouchers
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
-from domain.parties import credit_holder, update_merchant
+from domain.errors import Refused
+from domain.parties import Holder, create_holder, credit_holder, update_merchant
 from domain.payments import PaymentRequest
 from domain.texts import Locale
+from domain.vouchers import SupplierInvoice, TypedCode, Voucher
 from domain.work import Key, perform
+from escarcelle import database as escarcelle_database
 from reporting import audit
 from tests.world import Servers, World
 
@@ -65,7 +68,7 @@ def cast(servers: Servers) -> Cast:
 # ── honest work ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_all_four_flows_in_every_status_audit_clean(cast: Cast) -> None:
+def test_all_flows_in_every_status_audit_clean(cast: Cast) -> None:
     assert _differences(cast) == []
     assert _differences(cast, tenant=cast.sandbox) == []
 
@@ -76,6 +79,11 @@ def test_every_status_of_every_flow_was_played(cast: Cast) -> None:
     unpaid_only = {("IMMEDIATE", "TO_VALIDATE"), ("DEFERRED", "TO_VALIDATE")}
     every = {(str(f), str(s)) for f in payments.PaymentFlow for s in payments.PaymentRequestStatus} - unpaid_only
     assert {(row["flow"], row["status"]) for row in rows} == every
+    question = "SELECT 'voucher' AS flow, status FROM vouchers UNION SELECT 'invoice', status FROM supplier_invoices"
+    rows = _as_superuser(cast, lambda c: c.fetch(question))
+    of_vouchers = {("voucher", str(s)) for s in vouchers.VoucherStatus}
+    of_vouchers |= {("invoice", str(s)) for s in vouchers.SupplierInvoiceStatus}
+    assert {(row["flow"], row["status"]) for row in rows} == of_vouchers
 
 
 def test_whoever_sees_everything_may_audit(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +178,7 @@ _NAMES = {
     "ledger": "the ledger sums to zero",
     "forms": "transfers have a known form",
     "accounts": "parties have their accounts, and nobody else has one",
-    "keepers": "wallets, and nothing else, keep a balance",
+    "keepers": "wallets and guarantees, and nothing else, keep a balance",
     "balances": "kept balances are the sum of their postings",
     "floors": "no balance is below its floor",
     "settlements": "a settlement ends one reservation, and no reservation ends twice",
@@ -184,13 +192,22 @@ _NAMES = {
     "places": "requests name their own merchant's place, and are paid by the customer named",
     "baskets": "no basket number is held twice at a place",
     "payments": "payments stand in the ledger, side by side with their requests",
-    "reservations": "requests point to their own reservation",
-    "totals": "each party's total is what its credits and requests add up to",
-    "pending": "requests and files have the deadlines of their status pending, and no others",
-    "due": "deadlines fall when their requests say",
+    "reservations": "requests and vouchers point to their own reservation",
+    "totals": "each party's total is what its credits, requests, vouchers and invoices add up to",
+    "vouchers": "vouchers have what their status says, and nothing else",
+    "validity": "vouchers are valid until the end of their last day, were used before it, and expired after",
+    "members": "vouchers name a member, a supplier and a kind",
+    "numbers": "the numbers of a series and year follow each other without a gap, up to its last",
+    "invoices": "invoices have what their status says, and exceed by what their voucher does not cover",
+    "guarantees": "guarantees, bills and excesses stand in the ledger, side by side with their vouchers and invoices",
+    "pending": "requests, vouchers and files have the deadlines of their status pending, and no others",
+    "due": "deadlines fall when their requests and vouchers say",
     "creations": "the journal has one creation of every object",
     "lives": "the journal tells each request's life",
     "lines": "the journal says the same as the requests",
+    "voucher lives": "the journal tells each voucher's life",
+    "invoice lives": "the journal tells each invoice's life",
+    "voucher lines": "the journal says the same as the vouchers and invoices",
     "together": "transfers and the journal's lines are written together",
     "subjects": "the journal names what exists",
     "keys": "idempotency keys lead to what exists",
@@ -210,6 +227,11 @@ _SHORT = {
     "write_line": "INSERT INTO journal (tenant, id, kind, at, subject_kind, subject_id, detail) VALUES",
     "change": "UPDATE payment_requests SET",
     "free": "ALTER TABLE payment_requests DROP CONSTRAINT payment_requests",
+    "change_voucher": "UPDATE vouchers SET",
+    "free_voucher": "ALTER TABLE vouchers DROP CONSTRAINT vouchers",
+    "change_invoice": "UPDATE supplier_invoices SET",
+    "free_invoice": "ALTER TABLE supplier_invoices DROP CONSTRAINT supplier_invoices",
+    "change_line": "UPDATE journal SET",
 }
 
 # What the check is called here, then what is done, with triggers off so that nothing refuses it. A name in braces is an
@@ -228,18 +250,28 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("forms", "UPDATE transfers SET reason = 'gift' WHERE id = '{payment}'"),
     ("forms", "UPDATE transfers SET subject_kind = 'vchr' WHERE id = '{payment}'"),
     ("forms", "UPDATE transfers SET kind = 'RESERVE' WHERE id = '{credit}'"),
+    ("forms", "UPDATE transfers SET reason = 'excess' WHERE id = '{bill}'"),
     ("accounts", "DELETE FROM accounts WHERE id = '{wallet}'"),
     ("accounts", "UPDATE accounts SET owner_id = '{new}' WHERE id = '{held}'"),
     ("accounts", "INSERT INTO accounts VALUES ({tenant}, '{new}', 'WALLET', '{merchant}', 'EUR', now())"),
+    ("accounts", "DELETE FROM accounts WHERE id = '{debt}'"),
+    ("accounts", "INSERT INTO accounts VALUES ({tenant}, '{new}', 'GUARANTEE', '{holder}', 'EUR', now())"),
+    ("accounts", "UPDATE holders SET member_since = '2020-01-01' WHERE id = '{holder}'"),
+    ("accounts", "UPDATE holders SET member_since = NULL WHERE id = '{member}'"),
     ("keepers", "DELETE FROM balances WHERE account_id = '{wallet}'"),
+    ("keepers", "DELETE FROM balances WHERE account_id = '{guarantee}'"),
+    ("keepers", "UPDATE balances SET floor = -100000 WHERE account_id = '{guarantee}'"),
+    ("keepers", "INSERT INTO balances VALUES ({tenant}, '{debt}', 0, 0)"),
     ("keepers", "UPDATE balances SET floor = -100000 WHERE account_id = '{wallet}'"),
     ("keepers", "INSERT INTO balances VALUES ({tenant}, '{held}', 0, 0)"),
     ("keepers", "INSERT INTO balances VALUES ({tenant}, '{new}', 0, 0)"),
     ("balances", "UPDATE balances SET amount = amount - 1 WHERE account_id = '{wallet}'"),
+    ("balances", "UPDATE balances SET amount = amount - 1 WHERE account_id = '{guarantee}'"),
     ("balances", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
     ("floors", "ALTER TABLE balances DROP CONSTRAINT balances_floor_check", "UPDATE balances SET amount = -1"),
     ("settlements", "UPDATE transfers SET settles = '{payment}' WHERE id = '{validation}'"),
     ("settlements", "UPDATE transfers SET settles = '{new}' WHERE id = '{validation}'"),
+    ("settlements", "UPDATE transfers SET settles = '{open_guarantee}' WHERE id = '{release}'"),
     ("settlements", "UPDATE transfers SET settles = '{open_reservation}' WHERE id = '{validation}'"),
     (
         "settlements",
@@ -261,7 +293,9 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
         "UPDATE postings SET amount = amount - 5000 WHERE transfer_id = '{validation}' AND account_id = '{owed}'",
     ),
     ("held", "UPDATE postings SET amount = -amount WHERE transfer_id = '{open_reservation}'"),
+    ("held", "UPDATE postings SET account_id = '{wallet}' WHERE transfer_id = '{release}' AND amount > 0"),
     ("open", "{post_side} ({tenant}, '{payment}', '{held}', 'EUR', 5)"),
+    ("open", "{post_side} ({tenant}, '{bill}', '{held}', 'EUR', 5)"),
     ("credits", "UPDATE journal SET amount = amount + 100 WHERE kind = 'hold.credit'"),
     ("credits", "DELETE FROM journal WHERE kind = 'hold.credit'"),
     ("credits", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
@@ -322,10 +356,100 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ),
     ("reservations", "{change} reservation_id = '{reservation}' WHERE id = '{to_validate}'"),
     ("reservations", "{change} reservation_id = '{new}' WHERE id = '{to_validate}'"),
+    ("reservations", "{change_voucher} reservation_id = '{open_reservation}' WHERE id = '{issued}'"),
+    ("reservations", "{change_voucher} reservation_id = '{open_guarantee}' WHERE id = '{delivered}'"),
+    ("reservations", "{change_voucher} reservation_id = '{bill}' WHERE id = '{invoiced}'"),
     ("totals", "{change} amount_validated = amount_validated - 1 WHERE id = '{validated}'"),
     ("totals", "{change} amount_paid = amount_paid - 1 WHERE id = '{to_validate}'"),
     ("totals", "UPDATE postings SET account_id = '{other_wallet}' WHERE transfer_id = '{credit}' AND amount > 0"),
     ("totals", "DELETE FROM journal WHERE kind = 'hold.credit'"),
+    ("totals", "{change_voucher} value = value + 100 WHERE id = '{issued}'"),
+    ("totals", "{change_voucher} supplier_id = '{other_merchant}' WHERE id = '{delivered}'"),
+    ("totals", "{change_invoice} amount = amount - 1 WHERE id = '{invoice}'"),
+    ("totals", "{change_invoice} status = 'EXCESS_REFUSED' WHERE id = '{excess_paid}'"),
+    ("totals", "UPDATE postings SET account_id = '{owed}' WHERE transfer_id = '{bill}' AND account_id = '{debt}'"),
+    ("totals", "{post_side} ({tenant}, '{bill}', '{wallet}', 'EUR', -5), ({tenant}, '{bill}', '{held}', 'EUR', 5)"),
+    # Vouchers.
+    ("vouchers", "{change_voucher} revealed_at = NULL, code_salt = NULL, code_key = NULL WHERE id = '{revealed}'"),
+    ("vouchers", "{change_voucher} revealed_at = now(), code_salt = '', code_key = '' WHERE id = '{issued}'"),
+    ("vouchers", "{change_voucher} code_salt = '\\x00' WHERE id = '{delivered}'"),
+    ("vouchers", "{change_voucher} code_key = '\\x00' WHERE id = '{delivered}'"),
+    ("vouchers", "{free_voucher}_revealed_check", "{change_voucher} code_salt = NULL WHERE id = '{delivered}'"),
+    ("vouchers", "{change_voucher} status = 'ISSUED' WHERE id = '{revealed}'"),
+    ("vouchers", "{change_voucher} status = 'INVOICED' WHERE id = '{delivered}'"),
+    ("vouchers", "{change_voucher} status = 'DELIVERED' WHERE id = '{invoiced}'"),
+    ("vouchers", "{free_voucher}_status_check", "{change_voucher} status = 'SETTLED' WHERE id = '{issued}'"),
+    ("vouchers", "{free_voucher}_value_check", "{change_voucher} value = value + 1 WHERE id = '{issued}'"),
+    ("vouchers", "{change_voucher} delivered_at = NULL WHERE id = '{delivered}'"),
+    ("vouchers", "{free_voucher}_delivered_check", "{change_voucher} number = NULL WHERE id = '{delivered}'"),
+    ("vouchers", "{free_voucher}_number_check", "{change_voucher} number = 'W1' WHERE id = '{delivered}'"),
+    ("vouchers", "{change_voucher} number = 'W1999' || substr(number, 6) WHERE id = '{delivered}'"),
+    ("vouchers", "{change_voucher} wrong_codes = 1 WHERE id = '{issued}'"),
+    ("vouchers", "{change_voucher} blocked_at = NULL WHERE id = '{blocked}'"),
+    ("vouchers", "{change_voucher} wrong_codes = 5 WHERE id = '{tried}'"),
+    ("vouchers", "DELETE FROM supplier_invoices WHERE id = '{invoice}'"),
+    ("validity", "{change_voucher} expires_at = expires_at + interval '1 hour' WHERE id = '{issued}'"),
+    ("validity", "{change_voucher} valid_until = valid_until + 1 WHERE id = '{issued}'"),
+    ("validity", "{change_voucher} valid_until = issued_at::date - 2 WHERE id = '{issued}'"),
+    ("validity", "{change_voucher} revealed_at = expires_at WHERE id = '{revealed}'"),
+    ("validity", "{change_voucher} delivered_at = expires_at WHERE id = '{delivered}'"),
+    ("validity", "{change_voucher} last_action_at = expires_at WHERE id = '{taken_back}'"),
+    ("validity", "{change_voucher} status = 'EXPIRED' WHERE id = '{issued}'"),
+    ("members", "{change_voucher} holder_id = '{holder}' WHERE id = '{issued}'"),
+    ("members", "UPDATE holders SET member_since = NULL WHERE id = '{member}'"),
+    ("members", "{change_voucher} supplier_id = '{new}' WHERE id = '{issued}'"),
+    ("members", "DELETE FROM voucher_kinds WHERE tenant = {tenant}"),
+    ("numbers", "UPDATE number_series SET last = last + 1 WHERE tenant = {tenant} AND name = '077'"),
+    ("numbers", "DELETE FROM number_series WHERE tenant = {tenant} AND name = '077'"),
+    ("numbers", "INSERT INTO number_series VALUES ({tenant}, '078', 2026, 1)"),
+    ("numbers", "{change_voucher} number = overlay(number placing '9' from 14) WHERE id = '{delivered}'"),
+    ("numbers", "{change_voucher} number = replace(number, '.442.', '.443.') WHERE id = '{delivered}'"),
+    ("numbers", "DELETE FROM vouchers WHERE id = '{delivered}'"),
+    (
+        "numbers",
+        "{free_voucher}_tenant_number_key",
+        "{change_voucher} number = (SELECT number FROM vouchers WHERE id = '{blocked}') WHERE id = '{delivered}'",
+    ),
+    ("numbers", "{free_voucher}_number_check", "{change_voucher} number = 'W1' WHERE id = '{delivered}'"),
+    ("invoices", "{change_invoice} excess = excess + 1 WHERE id = '{to_decide}'"),
+    ("invoices", "{change_invoice} amount = amount + 1 WHERE id = '{to_decide}'"),
+    ("invoices", "{free_invoice}_excess_check", "{change_invoice} status = 'RECORDED' WHERE id = '{to_decide}'"),
+    ("invoices", "{free_invoice}_excess_check", "{change_invoice} status = 'TO_DECIDE' WHERE id = '{invoice}'"),
+    ("invoices", "{free_invoice}_decided_check", "{change_invoice} decided_at = NULL WHERE id = '{excess_paid}'"),
+    ("invoices", "{free_invoice}_status_check", "{change_invoice} status = 'FROZEN' WHERE id = '{to_decide}'"),
+    ("invoices", "{free_invoice}_amount_check", "{change_invoice} amount = 0 WHERE id = '{invoice}'"),
+    ("invoices", "{change_invoice} supplier_id = '{other_merchant}' WHERE id = '{invoice}'"),
+    ("invoices", "{change_invoice} recorded_at = recorded_at - interval '1 second' WHERE id = '{invoice}'"),
+    ("invoices", "{change_invoice} voucher_id = '{delivered}' WHERE id = '{invoice}'"),
+    ("invoices", "DELETE FROM vouchers WHERE id = '{invoiced}'"),
+    (
+        "invoices",
+        "{free_invoice}_tenant_supplier_id_invoice_number_key",
+        "{change_invoice} invoice_number = 'F' WHERE tenant = {tenant}",
+    ),
+    # Vouchers and the ledger.
+    ("guarantees", "{change_voucher} value = value + 100 WHERE id = '{issued}'"),
+    ("guarantees", "{change_voucher} status = 'CANCELLED' WHERE id = '{issued}'"),
+    ("guarantees", "{change_voucher} status = 'ISSUED' WHERE id = '{taken_back}'"),
+    ("guarantees", "{change_voucher} holder_id = '{holder}' WHERE id = '{delivered}'"),
+    ("guarantees", "{change_voucher} supplier_id = '{other_merchant}' WHERE id = '{invoiced}'"),
+    ("guarantees", "{change_invoice} amount = amount - 1 WHERE id = '{invoice}'"),
+    ("guarantees", "{change_invoice} status = 'EXCESS_PAID', decided_at = now() WHERE id = '{to_decide}'"),
+    ("guarantees", "{change_invoice} status = 'EXCESS_REFUSED' WHERE id = '{excess_paid}'"),
+    ("guarantees", "{change_invoice} voucher_id = '{delivered}' WHERE id = '{invoice}'"),
+    ("guarantees", "DELETE FROM supplier_invoices WHERE id = '{invoice}'"),
+    ("guarantees", "DELETE FROM vouchers WHERE id = '{issued}'"),
+    ("guarantees", "UPDATE transfers SET subject_id = '{delivered}' WHERE id = '{bill}'"),
+    ("guarantees", "DELETE FROM postings WHERE transfer_id = '{bill}'", "DELETE FROM transfers WHERE id = '{bill}'"),
+    (
+        "guarantees",
+        "{post_side} ({tenant}, '{bill}', '{wallet}', 'EUR', -5), ({tenant}, '{bill}', '{held}', 'EUR', 5)",
+    ),
+    (
+        "guarantees",
+        "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'vchr', '{invoiced}', 'bill', now())",
+        "{post_side} ({tenant}, '{new}', '{debt}', 'EUR', -1), ({tenant}, '{new}', '{guarantee}', 'EUR', 1)",
+    ),
     # Deadlines.
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{awaiting}'"),
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{to_validate}' AND name = 'expire'"),
@@ -333,13 +457,21 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("pending", "UPDATE deadlines SET subject_id = '{new}' WHERE subject_id = '{to_validate}' AND name = 'warn'"),
     ("pending", "UPDATE deadlines SET subject_kind = 'hold' WHERE subject_id = '{awaiting}'"),
     ("pending", "UPDATE deadlines SET name = 'warn' WHERE subject_id = '{awaiting}'"),
+    ("pending", "DELETE FROM deadlines WHERE subject_id = '{issued}'"),
+    ("pending", "UPDATE deadlines SET subject_id = '{delivered}' WHERE subject_id = '{revealed}'"),
+    ("pending", "UPDATE deadlines SET subject_kind = 'preq' WHERE subject_id = '{issued}'"),
+    ("pending", "UPDATE deadlines SET name = 'warn' WHERE subject_id = '{issued}'"),
     ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE subject_id = '{awaiting}'"),
+    ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE subject_id = '{issued}'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE subject_id = '{revealed}'"),
     ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'expire'"),
     ("due", "UPDATE deadlines SET due_at = due_at + interval '30 minutes' WHERE name = 'warn'"),
     ("due", "UPDATE deadlines SET due_at = due_at + interval '1 day' WHERE name = 'warn'"),
     # The journal.
     ("creations", "DELETE FROM journal WHERE subject_id = '{holder}' AND kind = 'hold.create'"),
     ("creations", "{write_line} ({tenant}, '{new}', 'preq.create', now(), 'preq', '{awaiting}', '[]')"),
+    ("creations", "DELETE FROM journal WHERE subject_id = '{issued}' AND kind = 'vchr.request'"),
+    ("creations", "{write_line} ({tenant}, '{new}', 'sinv.record', now(), 'sinv', '{invoice}', '[]')"),
     ("lives", "DELETE FROM journal WHERE subject_id = '{validated}' AND kind = 'preq.validate'"),
     ("lives", "DELETE FROM journal WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
     ("lives", "DELETE FROM journal WHERE subject_id = '{declined}' AND kind = 'preq.decline'"),
@@ -354,22 +486,73 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("lines", "UPDATE journal SET holder_id = '{other_holder}' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
     ("lines", "UPDATE journal SET point_of_sale_id = NULL WHERE subject_id = '{paid}' AND kind = 'preq.create'"),
     ("lines", "UPDATE journal SET kind = 'preq.refund' WHERE subject_id = '{cancelled}' AND kind = 'preq.cancel'"),
+    ("voucher lives", "DELETE FROM journal WHERE subject_id = '{delivered}' AND kind = 'vchr.reveal'"),
+    ("voucher lives", "DELETE FROM journal WHERE subject_id = '{invoiced}' AND kind = 'vchr.invoice'"),
+    ("voucher lives", "DELETE FROM journal WHERE subject_id = '{blocked}' AND kind = 'vchr.block'"),
+    ("voucher lives", "DELETE FROM journal WHERE subject_id = '{tried}' AND kind = 'vchr.verify'"),
+    ("voucher lives", "DELETE FROM journal WHERE subject_id = '{issued}'"),
+    ("voucher lives", "{change_line} kind = 'vchr.expire' WHERE subject_id = '{taken_back}' AND kind = 'vchr.cancel'"),
+    ("voucher lives", "{change_line} kind = 'vchr.wrong_code' WHERE subject_id = '{blocked}' AND kind = 'vchr.block'"),
+    ("voucher lives", "{change_line} sequence = DEFAULT WHERE subject_id = '{invoiced}' AND kind = 'vchr.reveal'"),
+    ("voucher lives", "{change_line} sequence = DEFAULT WHERE subject_id = '{blocked}' AND kind = 'vchr.deliver'"),
+    ("voucher lives", "{change_line} at = at + interval '1 second' WHERE subject_id = '{issued}'"),
+    ("voucher lives", "{write_line} ({tenant}, '{new}', 'vchr.cancel', now(), 'vchr', '{issued}', '[]')"),
+    ("voucher lives", "{write_line} ({tenant}, '{new}', 'vchr.verify', now(), 'vchr', '{issued}', '[]')"),
+    ("voucher lives", "{write_line} ({tenant}, '{new}', 'vchr.wrong_code', now(), 'vchr', '{blocked}', '[]')"),
+    ("voucher lives", "{write_line} ({tenant}, '{new}', 'vchr.deliver', now(), 'vchr', '{delivered}', '[]')"),
+    ("voucher lives", "{change_voucher} issued_at = issued_at - interval '1 second' WHERE id = '{issued}'"),
+    ("voucher lives", "{change_voucher} revealed_at = revealed_at + interval '1 second' WHERE id = '{delivered}'"),
+    ("voucher lives", "{change_voucher} delivered_at = delivered_at + interval '1 second' WHERE id = '{invoiced}'"),
+    ("voucher lives", "{change_voucher} last_action_at = last_action_at + interval '1 second' WHERE id = '{issued}'"),
+    ("voucher lives", "{change_voucher} wrong_codes = wrong_codes - 1 WHERE id = '{tried}'"),
+    ("voucher lives", "{change_voucher} blocked_at = blocked_at + interval '1 second' WHERE id = '{blocked}'"),
+    ("voucher lives", "{change_voucher} version = version + 1 WHERE id = '{tried}'"),
+    ("invoice lives", "DELETE FROM journal WHERE subject_id = '{excess_paid}' AND kind = 'sinv.pay_excess'"),
+    ("invoice lives", "{change_line} kind = 'sinv.refuse_excess' WHERE kind = 'sinv.pay_excess'"),
+    ("invoice lives", "{change_line} at = at + interval '1 second' WHERE kind = 'sinv.pay_excess'"),
+    ("invoice lives", "{change_line} at = at + interval '1 second' WHERE subject_id = '{invoice}'"),
+    ("invoice lives", "{change_line} xact = '1' WHERE subject_id = '{invoice}'"),
+    ("invoice lives", "{change_invoice} decided_at = decided_at + interval '1 second' WHERE id = '{excess_paid}'"),
+    ("invoice lives", "{change_invoice} version = version + 1 WHERE id = '{invoice}'"),
+    ("voucher lines", "{change_line} amount = amount + 1 WHERE subject_id = '{invoiced}' AND kind = 'vchr.invoice'"),
+    ("voucher lines", "{change_line} amount = 1 WHERE subject_id = '{delivered}' AND kind = 'vchr.reveal'"),
+    ("voucher lines", "{change_line} amount = NULL WHERE subject_id = '{excess_paid}' AND kind = 'sinv.pay_excess'"),
+    ("voucher lines", "{change_line} holder_id = '{holder}' WHERE subject_id = '{invoice}'"),
+    ("voucher lines", "{change_line} holder_id = NULL WHERE subject_id = '{issued}'"),
+    ("voucher lines", "{change_line} point_of_sale_id = '{new}' WHERE subject_id = '{issued}'"),
+    ("voucher lines", "{write_line} ({tenant}, '{new}', 'vchr.settle', now(), 'vchr', '{invoiced}', '[]')"),
     ("together", "UPDATE journal SET xact = '1' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
+    # One line goes with the bill as with what settles the guarantee: each of them is missed, and neither comes twice.
+    ("together", "DELETE FROM postings WHERE transfer_id = '{bill}'", "DELETE FROM transfers WHERE id = '{bill}'"),
+    ("together", "DELETE FROM transfers WHERE kind = 'POST' AND subject_id = '{invoiced}'"),
+    ("together", "UPDATE transfers SET reason = 'bill' WHERE kind = 'POST' AND subject_id = '{invoiced}'"),
+    ("together", "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'vchr', '{invoiced}', 'bill', now())"),
+    ("together", "UPDATE transfers SET at = at + interval '1 second' WHERE id = '{bill}'"),
+    ("together", "{change_line} xact = '1' WHERE subject_id = '{invoiced}' AND kind = 'vchr.invoice'"),
+    ("together", "DELETE FROM journal WHERE subject_id = '{excess_paid}' AND kind = 'sinv.pay_excess'"),
+    ("together", "DELETE FROM transfers WHERE subject_id = '{taken_back}' AND kind = 'VOID'"),
     ("together", "UPDATE transfers SET at = at + interval '1 second' WHERE id = '{payment}'"),
     ("together", "UPDATE transfers SET kind = 'VOID', reason = 'cancel' WHERE id = '{validation}'"),
     ("subjects", "UPDATE journal SET subject_id = '{new}' WHERE kind = 'mrch.create'"),
     ("subjects", "UPDATE journal SET user_id = '{new}' WHERE subject_id = '{paid}' AND kind = 'preq.pay'"),
     ("subjects", "UPDATE journal SET kind = 'vchr.create', subject_kind = 'vchr' WHERE kind = 'mrch.create'"),
     ("subjects", "UPDATE journal SET kind = 'preq.create' WHERE kind = 'mrch.create'"),
+    ("subjects", "{change_line} subject_id = '{new}' WHERE subject_id = '{issued}'"),
+    ("subjects", "{change_line} subject_id = '{issued}' WHERE subject_id = '{invoice}'"),
     ("subjects", "DELETE FROM holders WHERE id = '{holder}'"),
     ("subjects", "DELETE FROM points_of_sale WHERE tenant = {tenant}"),
     # Messages.
     ("keys", "UPDATE idempotency_keys SET result_id = '{new}'"),
     ("keys", "UPDATE idempotency_keys SET result_kind = 'hold'"),
+    ("keys", "UPDATE idempotency_keys SET result_kind = 'preq' WHERE result_kind = 'vchr'"),
+    ("keys", "UPDATE idempotency_keys SET result_kind = 'vchr' WHERE result_kind = 'sinv'"),
     ("messages", "INSERT INTO inbox SELECT tenant, id FROM outbox"),
     ("messages", "INSERT INTO dead_letters SELECT tenant, id, topic, payload, created_at, now(), 1, '' FROM outbox"),
     ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('id', '{new}')"),
     ("about", "UPDATE outbox SET payload = payload || jsonb_build_object('version', 99)"),
+    ("about", "UPDATE outbox SET payload = payload || '{{\"version\": 99}}' WHERE payload ->> 'id' = '{issued}'"),
+    ("about", "UPDATE outbox SET payload = payload || '{{\"version\": 99}}' WHERE payload ->> 'id' = '{invoice}'"),
+    ("about", "UPDATE outbox SET payload = payload || '{{\"kind\": \"sinv\"}}' WHERE payload ->> 'id' = '{issued}'"),
     # Jobs.
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{export}'"),
     ("pending", "UPDATE deadlines SET subject_kind = 'preq' WHERE subject_id = '{export}'"),
@@ -384,13 +567,20 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     # The database itself.
     ("moves", "DELETE FROM transitions"),
     ("moves", "INSERT INTO transitions VALUES ('payment_requests', 'VALIDATED', 'CANCELLED')"),
+    ("moves", "INSERT INTO transitions VALUES ('vouchers', 'DELIVERED', 'EXPIRED')"),
+    ("moves", "DELETE FROM transitions WHERE machine = 'supplier_invoices'"),
     ("triggers", "ALTER TABLE postings DISABLE TRIGGER seal"),
     ("triggers", "ALTER TABLE transfers ENABLE REPLICA TRIGGER sum_to_zero"),
     ("triggers", "DROP TRIGGER append_only ON journal"),
+    ("triggers", "DROP TRIGGER lifecycle ON vouchers"),
+    ("triggers", "ALTER TABLE supplier_invoices DISABLE TRIGGER lifecycle"),
     ("triggers", "ALTER TABLE balances DISABLE TRIGGER ALL"),
     ("constraints", "ALTER TABLE balances DROP CONSTRAINT balances_floor_check"),
     ("constraints", "ALTER TABLE issuers ADD CONSTRAINT named CHECK (name <> '') NOT VALID"),
     ("constraints", "DROP INDEX payment_requests_basket_key"),
+    ("constraints", "{free_voucher}_tenant_number_key"),
+    ("constraints", "{free_invoice}_tenant_voucher_id_key"),
+    ("constraints", "{free_invoice}_tenant_supplier_id_invoice_number_key"),
     ("wall", "ALTER TABLE postings DISABLE ROW LEVEL SECURITY"),
     ("wall", "CREATE TABLE open_house (tenant integer)"),
     ("wall", "CREATE POLICY everything ON holders TO escarcelle_app USING (true)"),
@@ -398,6 +588,7 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("roles", "ALTER ROLE escarcelle_app BYPASSRLS"),
     ("roles", "GRANT escarcelle_owner TO escarcelle_app"),
     ("roles", "GRANT DELETE ON postings TO escarcelle_app"),
+    ("roles", "GRANT UPDATE ON voucher_kinds TO escarcelle_app"),
     ("roles", "GRANT SELECT ON passwords TO escarcelle_reader"),
 ]
 
@@ -428,6 +619,39 @@ def test_what_validated_by_itself_did_so_by_the_clock_and_whole(cast: Cast, name
     assert _NAMES[name] in {difference.check for difference in found}
 
 
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("vouchers", "UPDATE vouchers SET code_salt = '' WHERE id = '{lapsed_revealed}'"),
+        ("validity", "UPDATE vouchers SET last_action_at = expires_at - interval '1 second' WHERE id = '{lapsed}'"),
+        ("validity", "UPDATE vouchers SET status = 'CANCELLED' WHERE id = '{lapsed}'"),
+        ("guarantees", "UPDATE vouchers SET status = 'ISSUED' WHERE id = '{lapsed}'"),
+        ("guarantees", "UPDATE transfers SET kind = 'POST' WHERE subject_id = '{lapsed}' AND kind = 'VOID'"),
+        ("pending", "UPDATE deadlines SET subject_id = '{lapsed}' WHERE subject_id = '{still_open}'"),
+        ("voucher lives", "DELETE FROM journal WHERE subject_id = '{lapsed_revealed}' AND kind = 'vchr.reveal'"),
+        ("voucher lives", "UPDATE journal SET kind = 'vchr.cancel' WHERE subject_id = '{lapsed}' AND {line}"),
+        ("voucher lives", "UPDATE journal SET user_id = '{new}' WHERE subject_id = '{lapsed}' AND {line}"),
+        ("voucher lines", "UPDATE journal SET amount = NULL WHERE subject_id = '{lapsed}' AND {line}"),
+        ("together", "UPDATE transfers SET reason = 'cancel' WHERE subject_id = '{lapsed}' AND kind = 'VOID'"),
+    ],
+)
+def test_what_expired_did_so_by_the_clock_and_gave_its_guarantee_back(cast: Cast, name: str, statement: str) -> None:
+    found = _corrupted(
+        cast, statement.format(**cast.named, new=new_id(), line="kind = 'vchr.expire'"), tenant=cast.sandbox
+    )
+    assert _NAMES[name] in {difference.check for difference in found}
+
+
+def test_a_difference_shows_nothing_that_leads_to_a_code(cast: Cast) -> None:
+    found = _corrupted(cast, f"UPDATE vouchers SET status = 'ISSUED' WHERE id = '{cast.named['revealed']}'")
+    ((salt, key),) = _as_superuser(
+        cast, lambda c: c.fetch("SELECT code_salt, code_key FROM vouchers WHERE id = $1", cast.named["revealed"])
+    )
+    said = "\n".join(f"{difference}" for difference in found)
+    assert "code_salt" in said
+    assert salt.hex() not in said and key.hex() not in said
+
+
 def test_every_check_has_a_corruption_that_it_finds() -> None:
     assert {_NAMES[corruption[0]] for corruption in _CORRUPTIONS} == {check.name for check in audit.CHECKS}
     assert len({check.name for check in audit.CHECKS}) == len(audit.CHECKS)
@@ -441,7 +665,7 @@ def test_a_difference_says_what_and_how_much(cast: Cast) -> None:
 
 
 def test_another_issuers_differences_are_its_own(cast: Cast) -> None:
-    spoil = f"UPDATE balances SET amount = amount - 1 WHERE tenant = {cast.sandbox}"
+    spoil = f"UPDATE balances SET amount = amount + 1 WHERE tenant = {cast.sandbox}"
     assert _corrupted(cast, spoil) == []
     assert {d.check for d in _corrupted(cast, spoil, tenant=cast.sandbox)} == {_NAMES["balances"]}
     assert {d.check for d in _corrupted(cast, spoil, tenant=None)} == {_NAMES["balances"]}
@@ -513,25 +737,35 @@ async def _play(servers: Servers) -> Cast:
     try:
         real = await _Play.begin(servers, database, sandbox=False)
         await real.act_at_once()
+        await real.buy_with_vouchers()
         sandbox = await _Play.begin(servers, database, sandbox=True)
         await sandbox.act_at_once()
+        await sandbox.buy_with_vouchers()
         await sandbox.let_time_pass()
+        await sandbox.let_vouchers_expire()
     finally:
         await database.close()
     named = await real.names()
     named["by_itself"] = sandbox.requests["validated by itself"].id
+    for name in ("lapsed", "lapsed_revealed", "still_open"):
+        named[name] = sandbox.vouchers[name].id
     return Cast(servers, real.world.tenant, sandbox.world.tenant, named)
 
 
 @dataclass
 class _Play:
-    """A merchant, its till, and two customers; requests are kept by what became of them."""
+    """A merchant, its till, and two customers; a member who buys there with vouchers, and the agency. What they make is
+    kept by what became of it."""
 
     world: World
     merchant: Actor
     marie: Actor
     paul: Actor
+    member: Actor
+    agency: Actor
     requests: dict[str, PaymentRequest]
+    vouchers: dict[str, Voucher] = field(default_factory=dict)
+    invoices: dict[str, SupplierInvoice] = field(default_factory=dict)
     job: jobs.Job | None = None
 
     @classmethod
@@ -542,11 +776,34 @@ class _Play:
         await world.holder("H1", "Marie", wallet="5000,00", email="marie@example.org")
         await world.holder("H2", "Paul", wallet="100,00")
         await perform(database, world.system, credit_holder, world.holders["H1"].id, "12,34", "complément")
+        member = await perform(
+            database,
+            world.system,
+            create_holder,
+            reference="H3",
+            name="Jeanne",
+            member_since=date(2020, 1, 1),
+            dues_paid_until=date(2999, 12, 31),
+        )
+        assert isinstance(member, Holder)
+        world.holders["H3"] = member
+        for code, series, department, preferred in (("BW", "442", "XX", True), ("BA", "077", "LA", False)):
+            kind = {"code": code, "name": f"Bon {code}", "series": series, "department": department}
+            await asyncio.to_thread(
+                escarcelle_database.set_voucher_kind,
+                servers.settings,
+                world.slug,
+                **kind,
+                **_KINDS,
+                preferred=preferred,
+            )
         return cls(
             world,
             merchant=await world.user("responsable", Role.MERCHANT_MANAGER, merchant="M1"),
             marie=await world.user("marie", Role.HOLDER, holder="H1"),
             paul=await world.user("paul", Role.HOLDER, holder="H2"),
+            member=await world.user("jeanne", Role.HOLDER, holder="H3"),
+            agency=await world.user("agence", Role.ISSUER_AGENT),
             requests={},
         )
 
@@ -571,6 +828,53 @@ class _Play:
         key = Key.of(self.merchant, secrets.token_hex(8), "createPaymentRequest", {"amount": "40,00"})
         await self.ask("with a key", "C", key=key)
         await self.export()
+
+    async def buy_with_vouchers(self) -> None:
+        """Everything that becomes of vouchers without time passing, wrong codes among it; two kinds, two series."""
+        await self.voucher("issued", key=Key.of(self.member, secrets.token_hex(8), "requestVoucher", {}))
+        await self.reveal("revealed")
+        await self.deliver("delivered")
+        await self.deliver("of another kind", kind_code="BA")
+        await self.voucher("taken_back")
+        await self.do(vouchers.cancel, self.agency, self.vouchers["taken_back"].id)
+
+        await self.deliver("tried")
+        await self.try_codes("tried", wrong=3)
+        await self.try_codes("tried", wrong=2, right=False)
+        await self.deliver("blocked")
+        await self.try_codes("blocked", wrong=4)
+        await self.try_codes("blocked", wrong=5, right=False)
+        await self.deliver("unblocked")
+        await self.try_codes("unblocked", wrong=5, right=False)
+        await self.do(vouchers.unblock, self.agency, self.vouchers["unblocked"].id)
+        await self.try_codes("unblocked", wrong=1)
+
+        await self.invoice("invoiced", "123,01")
+        await self.invoice("invoiced to the cent", "124,00", wrong=2)
+        await self.try_codes("invoiced to the cent", wrong=1)
+        await self.invoice("to_decide", "130,50")
+        for name, decision in (
+            ("excess_paid", vouchers.ExcessDecision.PAID),
+            ("excess refused", vouchers.ExcessDecision.REFUSED),
+        ):
+            made = await self.invoice(name, "200")
+            await self.do(vouchers.decide_excess, self.agency, made.id, decision)
+
+    async def let_vouchers_expire(self) -> None:
+        """Two that nobody has used; one of them is found expired before the sweep."""
+        now = datetime.now().astimezone()
+        await self.world.freeze(now)
+        await self.voucher("lapsed")
+        await self.reveal("lapsed_revealed")
+        await self.deliver("used in time")
+        await self.world.freeze(now + timedelta(days=31))
+        with pytest.raises(Refused):
+            await self.do(vouchers.deliver, self.member, self.vouchers["lapsed_revealed"].id)
+        for name in ("lapsed", "lapsed_revealed"):
+            await self.do(vouchers.expire, self.world.system, self.vouchers[name].id)
+        await self.voucher("still_open")
+        await self.invoice("used in time", "5", deliver=False)
+        await self.world.freeze(None)
 
     async def export(self) -> None:
         """A list in a file of two pieces, as a worker keeps it."""
@@ -645,6 +949,71 @@ class _Play:
         await self.do(payments.pay, self.marie, request.token, amount)
         return request
 
+    async def voucher(self, name: str, kind_code: str | None = None, key: Key | None = None) -> Voucher:
+        made = await perform(
+            self.world.database,
+            self.member,
+            vouchers.request,
+            supplier_id=self.world.merchants["M1"].id,
+            amount="123,01",
+            kind_code=kind_code,
+            key=key,
+        )
+        assert isinstance(made, Voucher)
+        self.vouchers[name] = made
+        return made
+
+    async def reveal(self, name: str, kind_code: str | None = None) -> None:
+        made = await self.voucher(name, kind_code)
+        for _ in range(2):
+            revealed = await perform(self.world.database, self.member, vouchers.reveal, made.id, key_of_code=_SECRET)
+            assert isinstance(revealed, Voucher)
+            self.vouchers[name] = revealed
+
+    async def deliver(self, name: str, kind_code: str | None = None) -> None:
+        await self.reveal(name, kind_code)
+        for _ in range(2):
+            delivered = await perform(self.world.database, self.member, vouchers.deliver, self.vouchers[name].id)
+            assert isinstance(delivered, Voucher)
+            self.vouchers[name] = delivered
+
+    async def try_codes(self, name: str, *, wrong: int, right: bool = True) -> None:
+        """That many wrong codes at the supplier's, and then the right one."""
+        number = self.vouchers[name].number
+        for _ in range(wrong):
+            with pytest.raises(Refused):
+                await perform(
+                    self.world.database, self.merchant, vouchers.verify, number=number, code=self.code(name, wrong=True)
+                )
+        if right:
+            assert await perform(
+                self.world.database, self.merchant, vouchers.verify, number=number, code=self.code(name)
+            )
+
+    async def invoice(self, name: str, amount: str, *, wrong: int = 0, deliver: bool = True) -> SupplierInvoice:
+        if deliver:
+            await self.deliver(name)
+        await self.try_codes(name, wrong=wrong, right=False)
+        made = await perform(
+            self.world.database,
+            self.merchant,
+            vouchers.record_invoice,
+            voucher_number=self.vouchers[name].number,
+            code=self.code(name),
+            invoice_number=f"F{len(self.invoices)}",
+            amount=amount,
+            key=Key.of(self.merchant, secrets.token_hex(8), "recordSupplierInvoice", {"amount": amount}),
+        )
+        assert isinstance(made, SupplierInvoice)
+        self.invoices[name] = made
+        return made
+
+    def code(self, name: str, *, wrong: bool = False) -> TypedCode:
+        """The voucher's code, or another."""
+        right = vouchers.code_of(self.vouchers[name], [_SECRET])
+        assert right is not None
+        return TypedCode(f"{(int(right) + wrong) % 10_000:04d}", [_SECRET])
+
     async def do(self, deed: Callable[..., Awaitable[Any]], actor: Actor, *arguments: object) -> None:
         assert await perform(self.world.database, actor, deed, *arguments) is not None
 
@@ -659,7 +1028,13 @@ class _Play:
             "other_merchant": self.world.merchants["M2"].id,
             "holder": self.world.holders["H1"].id,
             "other_holder": self.world.holders["H2"].id,
+            "member": self.world.holders["H3"].id,
+            "invoice": self.invoices["invoiced"].id,
+            "to_decide": self.invoices["to_decide"].id,
+            "excess_paid": self.invoices["excess_paid"].id,
         }
+        for name in ("issued", "revealed", "delivered", "taken_back", "tried", "blocked", "invoiced"):
+            named[name] = self.vouchers[name].id
         assert self.job is not None
         named["export"] = self.job.id
         for name, request in {
@@ -683,6 +1058,11 @@ class _Play:
             "reservation": "SELECT id FROM transfers WHERE kind = 'RESERVE' AND subject_id = '{validated}'",
             "validation": "SELECT id FROM transfers WHERE kind = 'POST' AND subject_id = '{validated}'",
             "void": "SELECT id FROM transfers WHERE kind = 'VOID' AND subject_id = '{cancelled}'",
+            "guarantee": "SELECT id FROM accounts WHERE kind = 'GUARANTEE' AND owner_id = '{member}'",
+            "debt": "SELECT id FROM accounts WHERE kind = 'DEBT' AND owner_id = '{member}'",
+            "open_guarantee": "SELECT id FROM transfers WHERE kind = 'RESERVE' AND subject_id = '{issued}'",
+            "release": "SELECT id FROM transfers WHERE kind = 'VOID' AND subject_id = '{taken_back}'",
+            "bill": "SELECT id FROM transfers WHERE kind = 'TRANSFER' AND subject_id = '{invoiced}'",
         }.items():
             ((named[name],),) = await self.world.as_owner(question.format(**named))
         return named
@@ -690,6 +1070,15 @@ class _Play:
 
 _FLOWS: dict[str, tuple[int | None, int | None]] = {"A": (None, None), "B": (5, None), "C": (None, 3), "D": (5, 3)}
 """In how many days to pay, and how many to validate."""
+
+_KINDS: dict[str, Any] = {
+    "validity_days": 30,
+    "ends_with_year": False,
+    "maximum_value": None,
+    "maximum_outstanding": None,
+}
+
+_SECRET = "the key that codes are made with"
 
 
 # ── the audit's connections ───────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,381 @@
+"""Vouchers: the member's, the agency's and the supplier's sides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, cast
+from uuid import UUID
+
+import strawberry
+from graphql.pyutils import Path
+
+from api import parties as shown
+from api.context import Context
+from api.shapes import (
+    Connection,
+    DecimalText,
+    Info,
+    Money,
+    Node,
+    PageOf,
+    described,
+    field,
+    finds,
+    id_of,
+    in_language,
+    mutation,
+    page,
+    question,
+    result,
+    view,
+)
+from domain import parties
+from domain import vouchers as flow
+from domain.texts import Locale
+
+VoucherStatus = described(flow.VoucherStatus)
+VoucherAction = described(flow.VoucherAction)
+VoucherOrder = described(flow.VoucherOrder)
+ExcessDecision = described(flow.ExcessDecision)
+
+# ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@view(flow.VoucherKind, "What vouchers of a kind have in common.")
+class VoucherKind:
+    """A view of domain.vouchers.VoucherKind."""
+
+    code: str = field("Its code at the issuer.")
+    name: str = field("Its name, as printed on vouchers.")
+
+
+@dataclass(frozen=True)
+class PresentationOf:
+    """A voucher whose code is drawn, as its reader may see it."""
+
+    voucher: flow.Voucher
+    secret_code: str | None
+
+
+@view(PresentationOf, "The code at the counter, and when it was drawn.")
+class VoucherPresentation:
+    """A view of PresentationOf."""
+
+    secret_code: str | None = field(
+        "The four digits, always the same, for the member alone (V11, V25); never in a list."
+    )
+
+    @strawberry.field(description="When the member drew the code (V12).")
+    def revealed_at(self) -> datetime:
+        drawn = cast(PresentationOf, self).voucher.revealed_at
+        assert drawn is not None, "there is a presentation"
+        return drawn
+
+    @strawberry.field(description="When it was presented; null until then.")
+    def delivered_at(self) -> datetime | None:
+        return cast(PresentationOf, self).voucher.delivered_at
+
+
+@view(flow.Voucher, "A member's guarantee towards a supplier, in whole euros.")
+class Voucher(Node):
+    """A view of domain.vouchers.Voucher."""
+
+    status: VoucherStatus = field("Where it stands at this instant.")  # type: ignore[valid-type]
+    number: str | None = field("Null until delivered (V15).")
+    value: Money = field("What it guarantees.")
+    issued_at: datetime = field("When the member took it.")
+    valid_until: date = field("The last day on which it can be presented.")
+
+    @strawberry.field(description="What it has in common with others.", graphql_type=VoucherKind)
+    async def kind(self, info: Info) -> object:
+        kind_id = _voucher(self).kind_id
+        return await info.context.once(flow.VoucherKind, kind_id, lambda c: flow.kind(c, kind_id))
+
+    @strawberry.field(description="The number of the status, as printed on the voucher (V9).")
+    def status_code(self) -> int:
+        return flow.STATUS_CODES[_voucher(self).status]
+
+    @strawberry.field(description="As printed on the voucher: “1-EMIS”, “11-livré”.")
+    def status_label(self, info: Info, locale: Locale | None = None) -> str:
+        return in_language(flow.STATUS_LABELS[_voucher(self).status], info, locale)
+
+    @strawberry.field(description="What the supplier certifies by writing number and code down (V13).")
+    async def certification(self, info: Info, locale: Locale | None = None) -> str:
+        async with info.context.reading() as connection:
+            issuer = await parties.issuer(connection)
+        return flow.CERTIFICATION.in_locale(locale or info.context.locale, issuer=issuer.name)
+
+    @strawberry.field(description="Where the member finds it (V7).")
+    def where_to_find(self, info: Info, locale: Locale | None = None) -> str:
+        return in_language(flow.WHERE_TO_FIND, info, locale)
+
+    @strawberry.field(description="Whose it is; a supplier sees reference and name only.", graphql_type=shown.Holder)
+    async def holder(self, info: Info) -> object:
+        actor, holder_id = info.context.someone, _voucher(self).holder_id
+        return await info.context.once(parties.Holder, holder_id, lambda c: flow.member(c, actor, holder_id))
+
+    @strawberry.field(description="Where it may be used.", graphql_type=shown.Merchant)
+    async def supplier(self, info: Info) -> object:
+        return await info.context.merchant(_voucher(self).supplier_id)
+
+    @strawberry.field(
+        description="The code and when it was drawn; null until then.", graphql_type=VoucherPresentation | None
+    )
+    def presentation(self, info: Info) -> PresentationOf | None:
+        voucher = _voucher(self)
+        if voucher.revealed_at is None:
+            return None
+        may_see = info.context.someone.holder_id == voucher.holder_id and not _is_in_a_list(info)
+        return PresentationOf(voucher, flow.code_of(voucher, _keys(info.context)) if may_see else None)
+
+    @strawberry.field(description="Whether wrong codes have blocked its number (V20).")
+    def blocked(self) -> bool:
+        return _voucher(self).blocked_at is not None
+
+    @strawberry.field(
+        description="What the caller may do now; clients draw buttons from this, never from `status`.",
+        graphql_type=list[VoucherAction],  # type: ignore[valid-type]
+    )
+    def allowed_actions(self, info: Info) -> list[flow.VoucherAction]:
+        return flow.allowed_actions(_voucher(self), info.context.someone)
+
+
+@view(flow.SupplierInvoice, "What a supplier asks for a voucher.")
+class SupplierInvoice(Node):
+    """A view of domain.vouchers.SupplierInvoice."""
+
+    invoice_number: str = field("The supplier's number.")
+    amount: Money = field("What it asks.")
+    excess: Money = field("What it asks above the voucher's value; never paid without a person deciding (AV6).")
+    decision: ExcessDecision | None = field("What was decided about the excess; null while nobody has.")  # type: ignore[valid-type]
+    recorded_at: datetime = field("When it was recorded.")
+
+    @strawberry.field(description="The voucher that guarantees it.", graphql_type=Voucher)
+    async def voucher(self, info: Info) -> object:
+        context = info.context
+        async with context.reading() as connection:
+            found = await flow.presented(connection, context.someone, cast(flow.SupplierInvoice, self).voucher_id)
+        assert found is not None, "who sees an invoice sees its voucher"
+        return found
+
+
+VoucherResult = result("VoucherResult", Voucher)
+SupplierInvoiceResult = result("SupplierInvoiceResult", SupplierInvoice)
+
+
+def _voucher(view_of: object) -> flow.Voucher:
+    return cast(flow.Voucher, view_of)
+
+
+def _is_in_a_list(info: Info) -> bool:
+    place: Path | None = info.path
+    while place is not None:
+        if isinstance(place.key, int):
+            return True
+        place = place.prev
+    return False
+
+
+def _keys(context: Context) -> list[str]:
+    return [key.get_secret_value() for key in context.services.settings.secret_keys]
+
+
+# ── finding them again ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@finds(flow.Voucher)
+async def _find_voucher(context: Context, voucher_id: UUID) -> flow.Voucher | None:
+    async with context.reading() as connection:
+        return await flow.voucher(connection, context.someone, voucher_id)
+
+
+@finds(flow.SupplierInvoice)
+async def _find_invoice(context: Context, invoice_id: UUID) -> flow.SupplierInvoice | None:
+    async with context.reading() as connection:
+        return await flow.invoice(connection, context.someone, invoice_id)
+
+
+# ── root fields ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@strawberry.type
+class VoucherQueries:
+    """Questions about vouchers."""
+
+    @question("Where a voucher may be used: the active suppliers, by name.", Connection[shown.Merchant])
+    async def suppliers(
+        self, info: Info, search: str | None = None, first: int | None = 50, after: str | None = None
+    ) -> PageOf[parties.Merchant]:
+        context, table = info.context, parties.Merchant.table.c
+        await _require_open_space(context)
+        asked, order = flow.suppliers(search), (table.sort_key, table.id)
+        return await page(context, asked, parties.Merchant.from_row, order, descending=False, first=first, after=after)
+
+    @question("The kinds of vouchers; the first is the one that is taken when none is named.", list[VoucherKind])
+    async def voucher_kinds(self, info: Info) -> list[flow.VoucherKind]:
+        await _require_open_space(info.context)
+        async with info.context.reading() as connection:
+            rows = await connection.execute(flow.kinds())
+            return [flow.VoucherKind.from_row(row) for row in rows]
+
+    @question(
+        "The vouchers the viewer sees, newest first, or in another order: a member's own; a supplier sees none (V3)."
+        " `search` is in what is shown (V8).",
+        Connection[Voucher],
+    )
+    async def vouchers(
+        self,
+        info: Info,
+        search: str | None = None,
+        status: list[VoucherStatus] | None = None,  # type: ignore[valid-type]
+        first: int | None = 50,
+        after: str | None = None,
+        order_by: VoucherOrder = flow.VoucherOrder.NEWEST,  # type: ignore[valid-type]
+    ) -> PageOf[flow.Voucher]:
+        context = info.context
+        await _require_open_space(context)
+        columns, descending = flow.order_by(order_by, context.someone.tenant)
+
+        def read(row: Sequence[Any]) -> flow.Voucher:
+            voucher, kind = flow.voucher_and_kind(row)
+            context.remember(kind)
+            return voucher
+
+        asked = flow.vouchers(context.someone, context.locale, search, status)
+        return await page(context, asked, read, columns, descending=descending, first=first, after=after)
+
+    @question("The suppliers' invoices the viewer sees, newest first.", Connection[SupplierInvoice])
+    async def supplier_invoices(
+        self,
+        info: Info,
+        with_excess: bool | None = None,
+        search: str | None = None,
+        first: int | None = 50,
+        after: str | None = None,
+    ) -> PageOf[flow.SupplierInvoice]:
+        context, table = info.context, flow.SupplierInvoice.table.c
+        asked = flow.invoices(context.someone, search, with_excess)
+        read = flow.SupplierInvoice.from_row
+        return await page(context, asked, read, (table.recorded_at, table.id), first=first, after=after)
+
+
+async def _require_open_space(context: Context) -> None:
+    async with context.reading() as connection:
+        await flow.require_open_space(connection, context.someone)
+
+
+@strawberry.input(description="A voucher for a purchase.")
+class RequestVoucherInput:
+    """For `requestVoucher`."""
+
+    supplier_id: strawberry.ID = strawberry.field(description="Where it is to be used.")
+    kind_code: str | None = strawberry.field(default=None, description="The issuer's default when absent.")
+    amount: DecimalText = strawberry.field(description="Including VAT; rounded up to the euro (V6).")
+
+
+@strawberry.input(description="Which voucher.")
+class VoucherIdInput:
+    """For what is done with one voucher."""
+
+    id: strawberry.ID = strawberry.field(description="Which one.")
+
+
+@strawberry.input(description="A number with its code, as written on a delivery note.")
+class VerifyVoucherInput:
+    """For `verifyVoucher`."""
+
+    number: str = strawberry.field(description="The voucher's number.")
+    secret_code: str = strawberry.field(description="Its four digits.")
+
+
+@strawberry.input(description="A supplier's invoice for a voucher.")
+class RecordSupplierInvoiceInput:
+    """For `recordSupplierInvoice`."""
+
+    voucher_number: str = strawberry.field(description="The voucher's number.")
+    secret_code: str = strawberry.field(description="Its four digits.")
+    invoice_number: str = strawberry.field(description="The supplier's number.")
+    amount: DecimalText = strawberry.field(description="Including VAT.")
+
+
+@strawberry.input(description="What becomes of what an invoice asks above its voucher's value.")
+class DecideExcessInput:
+    """For `decideExcess`."""
+
+    supplier_invoice_id: strawberry.ID = strawberry.field(description="Which invoice.")
+    decision: ExcessDecision = strawberry.field(description="Paid, or refused.")  # type: ignore[valid-type]
+
+
+@strawberry.type
+class VoucherMutations:
+    """What is done with vouchers."""
+
+    @mutation(VoucherResult, "A member takes a voucher, at any hour (V2); its value is reserved.")
+    async def request_voucher(
+        self, info: Info, input: RequestVoucherInput, idempotency_key: strawberry.ID
+    ) -> flow.Voucher:
+        return await info.context.perform(
+            flow.request,
+            key=idempotency_key,
+            again=flow.voucher,
+            supplier_id=id_of(info.context, input.supplier_id, parties.Merchant.prefix),
+            amount=input.amount,
+            kind_code=input.kind_code,
+        )
+
+    @mutation(
+        VoucherResult,
+        "Draws the secret code, for good: nobody takes the voucher back any more. Asked again, the same code (V11).",
+    )
+    async def reveal_voucher_code(self, info: Info, input: VoucherIdInput) -> flow.Voucher:
+        newest = _keys(info.context)[0]
+        return await info.context.perform(flow.reveal, _id(info, input), key_of_code=newest)
+
+    @mutation(VoucherResult, "The voucher is presented and gets its number (V15); asked again, it stays as it is.")
+    async def deliver_voucher(self, info: Info, input: VoucherIdInput) -> flow.Voucher:
+        return await info.context.perform(flow.deliver, _id(info, input))
+
+    @mutation(VoucherResult, "The agency takes back a voucher whose code is not drawn yet (AV4).")
+    async def cancel_voucher(self, info: Info, input: VoucherIdInput) -> flow.Voucher:
+        return await info.context.perform(flow.cancel, _id(info, input))
+
+    @mutation(VoucherResult, "Codes may be tried again on a number that wrong ones have blocked (V20).")
+    async def unblock_voucher(self, info: Info, input: VoucherIdInput) -> flow.Voucher:
+        return await info.context.perform(flow.unblock, _id(info, input))
+
+    @mutation(
+        VoucherResult, "Whether number and code belong together: wrong codes are counted, the fifth blocks (V20, AV8)."
+    )
+    async def verify_voucher(self, info: Info, input: VerifyVoucherInput) -> flow.Voucher:
+        typed = flow.TypedCode(input.secret_code, _keys(info.context))
+        return await info.context.perform(flow.verify, number=input.number, code=typed)
+
+    @mutation(
+        SupplierInvoiceResult,
+        "The invoice for a voucher: paid up to its value, and owed by the member; the rest is released (V23).",
+    )
+    async def record_supplier_invoice(
+        self, info: Info, input: RecordSupplierInvoiceInput, idempotency_key: strawberry.ID
+    ) -> flow.SupplierInvoice:
+        return await info.context.perform(
+            flow.record_invoice,
+            key=idempotency_key,
+            again=flow.invoice,
+            voucher_number=input.voucher_number,
+            code=flow.TypedCode(input.secret_code, _keys(info.context)),
+            invoice_number=input.invoice_number,
+            amount=input.amount,
+        )
+
+    @mutation(SupplierInvoiceResult, "What an invoice asks above its voucher's value is paid, or not (AV6).")
+    async def decide_excess(
+        self, info: Info, input: DecideExcessInput, idempotency_key: strawberry.ID
+    ) -> flow.SupplierInvoice:
+        invoice_id = id_of(info.context, input.supplier_invoice_id, flow.SupplierInvoice.prefix)
+        return await info.context.perform(
+            flow.decide_excess, invoice_id, input.decision, key=idempotency_key, again=flow.invoice
+        )
+
+
+def _id(info: Info, given: VoucherIdInput) -> UUID:
+    return id_of(info.context, given.id, flow.Voucher.prefix)

@@ -1,0 +1,97 @@
+"""Vouchers: a member buys at a supplier's counter on the account of its federation.
+
+The member takes a voucher alone, at any hour: its value is guaranteed, and reserved. At the counter a code of four
+digits is drawn, which stands for a signature; the number appears only once the voucher is presented, and from then on
+it no longer expires. Supplier or federation give number and code of an invoice: the supplier is owed the invoice up to
+the voucher's value, the member owes as much, and the rest of the guarantee is released."""
+
+from domain.vouchers import letters
+from domain.vouchers.deeds import (
+    cancel,
+    decide_excess,
+    deliver,
+    expire,
+    record_invoice,
+    request,
+    reveal,
+    unblock,
+    verify,
+)
+from domain.vouchers.life import (
+    CERTIFICATION,
+    INVOICE_LIFE,
+    LIFE,
+    STATUS_CODES,
+    STATUS_LABELS,
+    WHERE_TO_FIND,
+    WRONG_CODES_BLOCK,
+    ExcessDecision,
+    NumberSeries,
+    SupplierInvoice,
+    SupplierInvoiceStatus,
+    Voucher,
+    VoucherAction,
+    VoucherKind,
+    VoucherStatus,
+    allowed_actions,
+)
+from domain.vouchers.questions import (
+    VoucherOrder,
+    invoice,
+    invoices,
+    kind,
+    kinds,
+    member,
+    order_by,
+    presented,
+    require_open_space,
+    suppliers,
+    voucher,
+    voucher_and_kind,
+    vouchers,
+)
+from domain.vouchers.secret import TypedCode, code_of
+
+__all__ = [
+    "CERTIFICATION",
+    "INVOICE_LIFE",
+    "LIFE",
+    "STATUS_CODES",
+    "STATUS_LABELS",
+    "WHERE_TO_FIND",
+    "WRONG_CODES_BLOCK",
+    "ExcessDecision",
+    "NumberSeries",
+    "SupplierInvoice",
+    "SupplierInvoiceStatus",
+    "TypedCode",
+    "Voucher",
+    "VoucherAction",
+    "VoucherKind",
+    "VoucherOrder",
+    "VoucherStatus",
+    "allowed_actions",
+    "cancel",
+    "code_of",
+    "decide_excess",
+    "deliver",
+    "expire",
+    "invoice",
+    "invoices",
+    "kind",
+    "kinds",
+    "letters",
+    "member",
+    "order_by",
+    "presented",
+    "record_invoice",
+    "request",
+    "require_open_space",
+    "reveal",
+    "suppliers",
+    "unblock",
+    "verify",
+    "voucher",
+    "voucher_and_kind",
+    "vouchers",
+]

@@ -1,0 +1,43 @@
+"""What is written about vouchers."""
+
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from domain import calendar
+from domain.access import ISSUER_STAFF, User
+from domain.notices import Letter, writes
+from domain.parties import Merchant
+from domain.texts import Locale, Text
+from domain.vouchers.life import Voucher
+
+
+@writes("voucher_blocked")
+async def _voucher_blocked(connection: AsyncConnection, tenant: int, voucher_id: UUID) -> list[Letter]:
+    """To the issuer's staff, when wrong codes have blocked a number (V20)."""
+    table, staff = Voucher.table.c, User.table.c
+    row = (
+        await connection.execute(
+            sa.select(table.number, table.blocked_at, Merchant.table.c.name)
+            .join(Merchant.table, Merchant.table.c.id == table.supplier_id)
+            .where(table.id == voucher_id)
+        )
+    ).one()
+    if row.blocked_at is None:
+        return []
+    readers = await connection.execute(
+        sa.select(staff.email, staff.locale).where(
+            staff.role.in_(sorted(map(str, ISSUER_STAFF))), staff.active, staff.email.is_not(None)
+        )
+    )
+    facts = {
+        "number": str(row.number),
+        "supplier": str(row.name),
+        "blocked_at": calendar.shown_instant(row.blocked_at),
+    }
+    subject = Text("Bon {number} bloqué : cinq codes erronés", "Voucher {number} blocked: five wrong codes")
+    return [
+        Letter(email, Locale(locale or Locale.FR), subject, "voucher_blocked", facts)
+        for email, locale in sorted({(reader.email, reader.locale) for reader in readers}, key=str)
+    ]
