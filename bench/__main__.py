@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench import plots
-from bench.lines import busy_merchant, deadlines, excel, listing, pay, relay, subscribers
+from bench.lines import busy_merchant, deadlines, excel, listing, pay, relay, subscribers, vouchers
 from bench.measuring import Curves, Figure, Size, busy_share, machine, machine_time
 from bench.stage import new_servers
 
@@ -34,6 +34,7 @@ class _Line:
 LINES: Final = {
     "pay": _Line(pay.measure, pay.curve),
     "busy-merchant": _Line(busy_merchant.measure, busy_merchant.curve),
+    "vouchers": _Line(vouchers.measure, vouchers.curve),
     "list": _Line(listing.measure, listing.curve),
     "subscribers": _Line(subscribers.measure, subscribers.curve),
     "relay": _Line(relay.measure, relay.curve),

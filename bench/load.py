@@ -5,6 +5,7 @@ for a line, and lets each connection post one thing after the other. It answers 
 
 import asyncio
 import json
+import re
 import resource
 import sys
 import time
@@ -19,6 +20,10 @@ import uvloop
 from bench.measuring import Spent, Watch
 
 _LINE_BYTES: Final = 256 * 2**20
+_IDENTIFIER: Final = re.compile(rb'"id":"([a-z]{4}_[0-9a-z]{32})"')
+
+FOUND: Final = "@found@"
+"""In a body: the identifier that the answer before held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +101,13 @@ def _head(session: str) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, requests: Iterator[bytes], expected: bytes, done: asyncio.Future[None]) -> None:
+    def __init__(self, head: str, bodies: Iterator[str], expected: bytes, done: asyncio.Future[None]) -> None:
         self.ends: list[int] = []
         self.failures: list[str] = []
         self.answer_bytes = 0
-        self._requests = requests
+        self._head = head
+        self._bodies = bodies
+        self._found = ""
         self._expected = expected
         self._done = done
         self._got = b""
@@ -111,13 +118,14 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def begin(self) -> None:
-        request = next(self._requests, None)
+        body = next(self._bodies, None)
         assert self._transport is not None, "it is connected"
-        if request is None:
+        if body is None:
             self._transport.close()
             self._done.set_result(None)
         else:
-            self._transport.write(request)
+            content = body.replace(FOUND, self._found).encode()
+            self._transport.write(f"{self._head}{len(content)}\r\n\r\n".encode() + content)
 
     def data_received(self, data: bytes) -> None:
         self._got = self._got + data if self._got else data
@@ -132,6 +140,8 @@ class _Connection(asyncio.Protocol):
         answer, self._got, self._wanted = self._got, b"", 0
         self.ends.append(time.monotonic_ns())
         self.answer_bytes += len(answer)
+        if identifier := _IDENTIFIER.search(answer):
+            self._found = identifier[1].decode()
         if self._expected not in answer:
             self.failures.append(answer[:600].decode(errors="replace"))
         self.begin()
@@ -147,9 +157,8 @@ async def _main() -> None:
     loop = asyncio.get_running_loop()
     connections, ends = [], []
     for head, bodies in plan["callers"]:
-        requests = [f"{head}{len(body.encode())}\r\n\r\n{body}".encode() for body in bodies]
         done: asyncio.Future[None] = loop.create_future()
-        connection = _Connection(iter(requests), plan["expected"].encode(), done)
+        connection = _Connection(head, iter(bodies), plan["expected"].encode(), done)
         await loop.create_connection(lambda c=connection: c, "127.0.0.1", plan["port"])  # type: ignore[misc]
         connections.append(connection)
         ends.append(done)

@@ -18,6 +18,7 @@ from domain.codes import global_id
 from domain.db import READER, Database, connect_as
 from domain.deadlines import Deadline
 from domain.journal import JournalLine
+from domain.parties import credit_holder
 from domain.payments import PaymentRequest
 from domain.settings import Settings
 from domain.work import perform
@@ -138,6 +139,10 @@ def api(settings: Settings, processes: int = 1) -> Iterator[Program]:
         yield running
 
 
+_BUSIEST: Final = 8
+_MORE_CREDITS: Final = 5
+"""For those who pay alone when few do: a curve takes some ten thousand payments of the first customers."""
+
 # ── payments ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -176,7 +181,9 @@ class Cast:
             templates.append(request)
         made = []
         for n in range(customers):
-            await world.holder(f"H{n}", f"Durand {n}", wallet="10000.00")
+            holder = await world.holder(f"H{n}", f"Durand {n}", wallet="10000.00")
+            for _ in range(_MORE_CREDITS if n < _BUSIEST else 0):
+                await perform(stage.database, world.system, credit_holder, holder.id, "10000.00", "bench")
             actor = await world.user(f"customer{n}", Role.HOLDER, holder=f"H{n}")
             made.append(Customer(actor, await world.session(f"customer{n}")))
         return cls(stage, places, templates, made, world.users["merchant0"])
