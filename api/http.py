@@ -2,13 +2,17 @@
 
 import asyncio
 import html
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
+from uuid import UUID
 
 import asyncpg
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import (
     HTMLResponse,
@@ -22,7 +26,7 @@ from starlette.responses import (
 from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
 from api.sight import note_tenant
 from api.transport import asked_locale
-from domain import codes, jobs, money, payments, sign_in
+from domain import codes, documents, jobs, money, payments, sign_in
 from domain.errors import RefusalCode, Refused
 from domain.texts import Locale, Text
 
@@ -150,30 +154,44 @@ class Pages:
     async def file(self, request: Request) -> Response:
         """The file behind a signed link: 404 for a link that we have not signed, 410 once the file has expired."""
         locale = asked_locale(request.headers.get("accept-language"))
-        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
-            tenant, job_id = codes.read_signed_token(keys, jobs.DOWNLOAD, request.path_params["token"])
-            note_tenant(request.scope, tenant)
-            async with self._services.database.reading(tenant) as connection:
-                job = await jobs.file_of(connection, tenant, job_id)
+            file = await self._file(request)
         except Refused as refused:
             status = 410 if refused.code is RefusalCode.TOO_LATE else 404
             return _page(status, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
         headers = {
-            "content-type": _MEDIA_TYPES[job.format],
-            "content-length": str(job.file_bytes),
-            "content-disposition": f'attachment; filename="{job.file_name}"',
+            "content-type": file.media_type,
+            "content-length": str(file.size),
+            "content-disposition": _attachment(file.name),
             "cache-control": "private, no-store",
+            "x-content-type-options": "nosniff",
         }
         if request.method == "HEAD":
             return Response(headers=headers)
-        return StreamingResponse(self._pieces(job), headers=headers)
+        return StreamingResponse(self._pieces(file), headers=headers)
 
-    async def _pieces(self, job: jobs.Job) -> AsyncIterator[bytes]:
+    async def _file(self, request: Request) -> "_File":
+        """Raises Refused: NOT_FOUND, TOO_LATE."""
+        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
+        token = request.path_params["token"]
+        if len(token) == codes.EXPIRING_TOKEN_LENGTH:
+            tenant, document_id, expires_at = codes.read_expiring_token(keys, documents.DOWNLOAD, token)
+            note_tenant(request.scope, tenant)
+            async with self._services.database.reading(tenant) as connection:
+                document = await documents.document(connection, tenant, document_id, expires_at)
+            return _File(tenant, document.id, document.name, document.media_type, document.size, documents.chunk)
+        tenant, job_id = codes.read_signed_token(keys, jobs.DOWNLOAD, token)
+        note_tenant(request.scope, tenant)
+        async with self._services.database.reading(tenant) as connection:
+            job = await jobs.file_of(connection, tenant, job_id)
+        assert job.file_name is not None and job.file_bytes is not None, "there is a file"
+        return _File(tenant, job.id, job.file_name, _MEDIA_TYPES[job.format], job.file_bytes, jobs.chunk)
+
+    async def _pieces(self, file: "_File") -> AsyncIterator[bytes]:
         """A connection for each piece: who downloads slowly must not keep one."""
         for n in count():
-            async with self._services.database.reading(job.tenant) as connection:
-                piece = await jobs.chunk(connection, job.id, n)
+            async with self._services.database.reading(file.tenant) as connection:
+                piece = await file.chunk(connection, file.id, n)
             if piece is None:
                 return
             yield piece
@@ -218,6 +236,24 @@ class Pages:
         locale = asked_locale(request.headers.get("accept-language"))
         said = Text("L’API GraphQL est à l’adresse", "The GraphQL API is at").in_locale(locale)
         return _page(200, locale, "Escarcelle", f"<h1>Escarcelle</h1><p>{said} <code>/graphql</code>.</p>")
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a link leads to; `chunk` reads its pieces."""
+
+    tenant: int
+    id: UUID
+    name: str
+    media_type: str
+    size: int
+    chunk: Callable[[AsyncConnection, UUID, int], Awaitable[bytes | None]]
+
+
+def _attachment(name: str) -> str:
+    """To be saved under that name, never shown in place (RFC 6266)."""
+    plain = re.sub(r"[^\w .()-]", "_", name, flags=re.ASCII)
+    return f'attachment; filename="{plain}"' + (f"; filename*=UTF-8''{quote(name, safe='')}" if plain != name else "")
 
 
 def _fine() -> dict[str, str]:

@@ -33,7 +33,7 @@ from strawberry.types.scalar import ScalarDefinition
 
 from api.context import Context
 from api.sight import note_refusal
-from api.transport import LEAF, Leaf, Rejected
+from api.transport import LEAF, Leaf, Rejected, UploadedFile
 from domain import errors, money
 from domain.codes import read_global_id
 from domain.db import Entity
@@ -81,6 +81,16 @@ def _read_day(value: object) -> date:
         raise GraphQLError("This day is not in the calendar.") from None
 
 
+def _read_upload(value: object) -> UploadedFile:
+    if not isinstance(value, UploadedFile):
+        raise GraphQLError("An Upload is a file part of a multipart request.")
+    return value
+
+
+def _no_output(value: object) -> str:
+    raise GraphQLError("An Upload only comes in.")
+
+
 SCALARS: Final[dict[object, ScalarDefinition]] = {
     DecimalText: strawberry.scalar(
         name="Decimal",
@@ -99,6 +109,12 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         description="Calendar day, ISO 8601: 2026-11-21.",
         serialize=date.isoformat,
         parse_value=_read_day,
+    ),
+    UploadedFile: strawberry.scalar(
+        name="Upload",
+        description="File part of a GraphQL multipart request.",
+        serialize=_no_output,
+        parse_value=_read_upload,
     ),
 }
 

@@ -1,6 +1,8 @@
 """GraphQL over HTTP, Server-Sent Events and WebSocket, within limits. It knows the protocols and nothing of the domain.
 
 **HTTP** follows the GraphQL-over-HTTP specification. POST takes `application/json` in UTF-8; GET takes queries only.
+Files come by POST as GraphQL multipart requests (`operations`, `map`, then the files), with one of PREFLIGHT_HEADERS,
+for a form of another origin can send multipart too; the files are read once the operation may start.
 Answers are `application/graphql-response+json` or `application/json`, whichever the client prefers; without an
 `Accept`, or with `*/*`, `application/json`.
 
@@ -33,7 +35,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -80,6 +82,7 @@ from strawberry.exceptions import StrawberryInputCoercionError
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from api.multipart import FORM_DATA, Malformed, Parts, TooLarge
 from domain.logs import without_words
 from domain.texts import Fact, Locale, Text
 
@@ -106,6 +109,9 @@ class Limits:
 
     body_bytes: int = 262_144
     body_seconds: float = 10.0
+    files: int = 5
+    file_bytes: int = 10_485_760
+    files_seconds: float = 120.0
     json_depth: int = 64
     tokens: int = 2_000
     depth: int = 15
@@ -126,6 +132,16 @@ class Limits:
     subscriptions_per_socket: int = 100
     keep_alive_seconds: float = 12.0
     """Between comments on a silent event stream."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UploadedFile:
+    """A file of a multipart request, as the value of a variable. `name` is what its sender calls it; `sha256` is the
+    digest of its content."""
+
+    name: str
+    content: bytes = field(repr=False)
+    sha256: bytes = field(repr=False)
 
 
 class Rejected(Exception):
@@ -254,6 +270,8 @@ class Transport(Generic[ContextT]):
             context = await self._context(request, None)
             locale = context.locale
             self._authorize(context, operation)
+            if parameters.body is not None:
+                await parameters.body.put_files(parameters.variables)
             if streams:
                 events = self._events(parameters, document, operation, context, request.scope, started)
                 return _EventStream(self, events, operation.type, locale, context.ended)
@@ -302,7 +320,17 @@ class Transport(Generic[ContextT]):
             )
         if request.method == "GET":
             return _parameters_of(_read_query_string(request.scope["query_string"], self.limits))
-        _require_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
+        content_type, encoding = request.headers.get("content-type"), request.headers.get("content-encoding")
+        if _is_multipart(content_type, encoding):
+            if not any(name in request.headers for name in PREFLIGHT_HEADERS):
+                raise _unserved(
+                    403,
+                    "CSRF",
+                    "Une requête multipart porte aussi l'en-tête X-Escarcelle-Client.",
+                    "A multipart request also carries the header X-Escarcelle-Client.",
+                )
+            return await _MultipartBody(request, content_type or "", self.limits).parameters()
+        _require_json(content_type, encoding)
         return _parameters_of(_read_json(await self._body(request), "", self.limits))
 
     async def _body(self, request: Request) -> bytes:
@@ -787,6 +815,13 @@ class _Parameters:
     variables: dict[str, Any]
     operation_name: str | None
     persisted_hash: str | None
+    body: "_MultipartBody | None" = None
+    """What is still to be read of a multipart request: its files."""
+
+
+def _is_multipart(content_type: str | None, content_encoding: str | None) -> bool:
+    name = (content_type or "").lower().partition(";")[0].strip()
+    return name == FORM_DATA and (content_encoding or "identity").strip().lower() == "identity"
 
 
 def _require_json(content_type: str | None, content_encoding: str | None) -> None:
@@ -800,8 +835,9 @@ def _require_json(content_type: str | None, content_encoding: str | None) -> Non
         raise _unserved(
             415,
             "UNSUPPORTED_MEDIA_TYPE",
-            "Le corps s'envoie en application/json, en UTF-8 et sans compression.",
-            "The body is sent as application/json, in UTF-8 and not compressed.",
+            "Le corps s'envoie en application/json, en UTF-8 et sans compression ; avec des fichiers, en {form}.",
+            "The body is sent as application/json, in UTF-8 and not compressed; with files, as {form}.",
+            form=FORM_DATA,
         )
 
 
@@ -913,6 +949,180 @@ def _persisted_hash(extensions: Mapping[str, object]) -> str | None:
             "extensions.persistedQuery wants version 1 and sha256Hash.",
         )
     return digest.lower()
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _MultipartBody:
+    """The body of a GraphQL multipart request (jaydenseric's specification), read in two steps: what is asked, and the
+    files once it may be asked, so that nobody fills our memory before we know who it is."""
+
+    def __init__(self, request: Request, content_type: str, limits: Limits) -> None:
+        self._request = request
+        self._limits = limits
+        self._most = 3 * limits.body_bytes + limits.files * limits.file_bytes
+        self._received = 0
+        self._more = True
+        self._piece, self._taken = b"", 0
+        self._refused: _Unserved | None = None
+        self._places: dict[str, list[tuple[str, ...]]] = {}
+        try:
+            self._parts = Parts(
+                content_type,
+                len(_FIRST_PARTS) + limits.files,
+                lambda name: limits.body_bytes if name in _FIRST_PARTS else limits.file_bytes,
+            )
+        except Malformed:
+            raise _malformed(
+                "{form} veut un paramètre boundary de 1 à 70 caractères.",
+                "{form} wants a parameter boundary of 1 to 70 characters.",
+                form=FORM_DATA,
+            ) from None
+
+    async def parameters(self) -> _Parameters:
+        """What is asked. Raises _Unserved."""
+        parts = self._parts.parts
+        await self._read_until(lambda: len(parts) >= 2 and parts[1].whole, self._limits.body_seconds)
+        if [part.name for part in parts[:2]] != list(_FIRST_PARTS) or not parts[1].whole:
+            raise _malformed(
+                "Les parties d'une requête multipart sont operations, map, puis les fichiers.",
+                "The parts of a multipart request are operations, map, then the files.",
+            )
+        asked = _parameters_of(_read_json(parts[0].content.getvalue(), "operations", self._limits))
+        self._places = _places(_read_json(parts[1].content.getvalue(), "map", self._limits), self._limits)
+        for place in (place for places in self._places.values() for place in places):
+            if _at(asked.variables, place) is not None:
+                raise _no_place(place)
+        return replace(asked, body=self)
+
+    async def put_files(self, variables: dict[str, Any]) -> None:
+        """Read the files and put each where it belongs. Raises _Unserved."""
+        await self._read_until(lambda: False, self._limits.files_seconds)
+        if not self._parts.ended:
+            raise _malformed("Le corps multipart s'arrête avant sa fin.", "The multipart body ends before its end.")
+        files = self._parts.parts[2:]
+        if sorted(part.name for part in files) != sorted(self._places):
+            raise _malformed(
+                "Chaque fichier que map nomme s'envoie une fois, et aucun autre.",
+                "Each file that map names is sent once, and no other.",
+            )
+        for part in files:
+            file = UploadedFile(part.file_name, part.content.getvalue(), part.digest.digest())
+            for place in self._places[part.name]:
+                _put(variables, place, file)
+
+    async def _read_until(self, enough: Callable[[], bool], seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not enough() and (self._more or self._taken < len(self._piece)):
+                    if self._taken == len(self._piece):
+                        self._piece, self._taken = await self._receive(), 0
+                    await self._take(self._piece[self._taken : self._taken + _SLICE_BYTES])
+                    self._taken = min(self._taken + _SLICE_BYTES, len(self._piece))
+        except TimeoutError:
+            raise self._refused or _unserved(
+                408,
+                "REQUEST_TIMEOUT",
+                "Le corps de la requête tarde trop.",
+                "The body of the request is too slow.",
+                headers={"connection": "close"},
+            ) from None
+
+    async def _receive(self) -> bytes:
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        self._received += len(piece)
+        return piece
+
+    async def _take(self, piece: bytes) -> None:
+        try:
+            if self._received > self._most:
+                raise TooLarge("", self._most)
+            self._parts.write(piece)
+        except TooLarge as large:
+            self._refused = _unserved(
+                413,
+                "PAYLOAD_TOO_LARGE",
+                "{name} dépasse {most} octets.",
+                "{name} exceeds {most} bytes.",
+                headers={"connection": "close"},
+                name=large.name[:200] or "body",
+                most=large.most,
+            )
+            # Reading on for a while lets an honest client finish sending and see why it was refused.
+            while self._more and self._received <= 2 * self._most:
+                await self._receive()
+            raise self._refused from None
+        except Malformed as error:
+            raise _malformed(
+                "Le corps multipart est mal formé : {reason}.",
+                "The multipart body is malformed: {reason}.",
+                reason=str(error)[:200],
+            ) from None
+
+
+_FIRST_PARTS: Final = ("operations", "map")
+_SLICE_BYTES: Final = 16_384
+"""What is parsed at a time: so little of the files, at most, is read before the operation may start."""
+
+
+def _places(given: object, limits: Limits) -> dict[str, list[tuple[str, ...]]]:
+    """Where each file goes: for its part's name, the paths below `variables`. Raises _Unserved."""
+    if not isinstance(given, dict) or not all(
+        isinstance(paths, list) and paths and all(isinstance(path, str) for path in paths) for paths in given.values()
+    ):
+        raise _malformed(
+            "map est un objet qui donne à chaque fichier une liste de chemins.",
+            "map is an object that gives each file a list of paths.",
+        )
+    paths = [path for each in given.values() for path in each]
+    if len(paths) > limits.files:
+        raise _malformed("{most} fichiers au plus.", "At most {most} files.", most=limits.files)
+    if len(set(paths)) < len(paths) or not given.keys().isdisjoint(_FIRST_PARTS):
+        raise _malformed(
+            "map donne à chaque fichier un nom et une place à lui.",
+            "map gives each file a name and a place of its own.",
+        )
+    places = {name: [tuple(path.split(".")) for path in each] for name, each in given.items()}
+    for place in (place for each in places.values() for place in each):
+        if place[0] != "variables" or len(place) < 2 or len(place) > limits.json_depth:
+            raise _no_place(place)
+    return {name: [place[1:] for place in each] for name, each in places.items()}
+
+
+def _at(variables: dict[str, Any], place: tuple[str, ...]) -> object:
+    """What stands at a place. Raises _Unserved when there is no such place."""
+    found: Any = variables
+    for step in place:
+        if isinstance(found, dict) and step in found:
+            found = found[step]
+        elif isinstance(found, list) and _INDEX.fullmatch(step) and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            raise _no_place(place)
+    return cast(object, found)
+
+
+def _put(variables: dict[str, Any], place: tuple[str, ...], file: UploadedFile) -> None:
+    found: Any = variables
+    for step in place[:-1]:
+        found = found[int(step) if isinstance(found, list) else step]
+    found[int(place[-1]) if isinstance(found, list) else place[-1]] = file
+
+
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,3}")
+
+
+def _no_place(place: tuple[str, ...]) -> _Unserved:
+    return _malformed(
+        "map nomme {place}, où variables n'a pas de null à remplacer.",
+        "map names {place}, where variables has no null to replace.",
+        place=".".join(place)[:200],
+    )
 
 
 # ── what a document says ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,8 @@ from api.shapes import (
     result,
     view,
 )
-from domain import parties
+from api.transport import UploadedFile
+from domain import codes, documents, parties
 from domain import vouchers as flow
 from domain.texts import Locale
 
@@ -149,6 +150,20 @@ class SupplierInvoice(Node):
     excess: Money = field("What it asks above the voucher's value; never paid without a person deciding (AV6).")
     decision: ExcessDecision | None = field("What was decided about the excess; null while nobody has.")  # type: ignore[valid-type]
     recorded_at: datetime = field("When it was recorded.")
+
+    @strawberry.field(
+        description="Where the scanned invoice is, for whoever has this address; it opens for an hour. Null without."
+    )
+    async def document_url(self, info: Info) -> str | None:
+        invoice, context = cast(flow.SupplierInvoice, self), info.context
+        if invoice.document_id is None:
+            return None
+        async with context.reading() as connection:
+            expires_at = await parties.now(connection, invoice.tenant) + documents.LINK_LASTS
+        token = codes.expiring_token(
+            _keys(context)[0], documents.DOWNLOAD, invoice.tenant, invoice.document_id, expires_at
+        )
+        return f"{context.services.settings.public_url}/files/{token}"
 
     @strawberry.field(description="The voucher that guarantees it.", graphql_type=Voucher)
     async def voucher(self, info: Info) -> object:
@@ -296,6 +311,9 @@ class RecordSupplierInvoiceInput:
     secret_code: str = strawberry.field(description="Its four digits.")
     invoice_number: str = strawberry.field(description="The supplier's number.")
     amount: DecimalText = strawberry.field(description="Including VAT.")
+    document: UploadedFile | None = strawberry.field(
+        default=None, description="The invoice itself, scanned: a PDF, JPEG or PNG file of 10 MB at most."
+    )
 
 
 @strawberry.input(description="What becomes of what an invoice asks above its voucher's value.")
@@ -357,6 +375,7 @@ class VoucherMutations:
     async def record_supplier_invoice(
         self, info: Info, input: RecordSupplierInvoiceInput, idempotency_key: strawberry.ID
     ) -> flow.SupplierInvoice:
+        given = input.document
         return await info.context.perform(
             flow.record_invoice,
             key=idempotency_key,
@@ -365,6 +384,7 @@ class VoucherMutations:
             code=flow.TypedCode(input.secret_code, _keys(info.context)),
             invoice_number=input.invoice_number,
             amount=input.amount,
+            document=documents.File(given.name, given.content, given.sha256) if given else None,
         )
 
     @mutation(SupplierInvoiceResult, "What an invoice asks above its voucher's value is paid, or not (AV6).")

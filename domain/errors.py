@@ -26,6 +26,7 @@ class RefusalCode(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
     DUES_UNPAID = "DUES_UNPAID"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    FILE_INVALID = "FILE_INVALID"
 
 
 @dataclass(frozen=True, slots=True)

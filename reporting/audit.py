@@ -167,9 +167,9 @@ def _say(line: str) -> None:
 
 
 _TABLES: Final = """
-    accounts balances dead_letters deadlines holders idempotency_keys inbox issuers job_chunks jobs journal merchants
-    number_series outbox payment_requests points_of_sale postings supplier_invoices transfers transitions users
-    voucher_kinds vouchers
+    accounts balances dead_letters deadlines document_chunks documents holders idempotency_keys inbox issuers
+    job_chunks jobs journal merchants number_series outbox payment_requests points_of_sale postings supplier_invoices
+    transfers transitions users voucher_kinds vouchers
 """.split()  # noqa: SIM905
 
 _HIDDEN: Final = """
@@ -208,7 +208,7 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   UNION ALL SELECT tenant, 'pwrs', id FROM password_resets
   UNION ALL SELECT tenant, 'mrch', id FROM merchants UNION ALL SELECT tenant, 'posl', id FROM points_of_sale
   UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
-  UNION ALL SELECT tenant, 'jobs', id FROM jobs
+  UNION ALL SELECT tenant, 'jobs', id FROM jobs UNION ALL SELECT tenant, 'docm', id FROM documents
   UNION ALL SELECT tenant, 'vchr', id FROM vouchers UNION ALL SELECT tenant, 'sinv', id FROM supplier_invoices
 ), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess) AS (
   SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess
@@ -1241,6 +1241,36 @@ _JOBS: Final = (
     ),
 )
 
+_DOCUMENTS: Final = (
+    Check(
+        "documents are whole, and each is of one invoice",
+        "documents",
+        """
+        WITH kept AS (
+          SELECT tenant, document_id, count(*) AS pieces, max(n) + 1 AS counted, sum(octet_length(content)) AS bytes
+          FROM document_chunks WHERE tenant = coalesce($1, tenant) GROUP BY tenant, document_id
+        ), used AS (
+          SELECT tenant, document_id, count(*) AS invoices, min(recorded_at) AS recorded_at
+          FROM supplier_invoices WHERE tenant = coalesce($1, tenant) AND document_id IS NOT NULL
+          GROUP BY tenant, document_id
+        )
+        SELECT format('tenant %s, document %s', tenant, document_id) AS what, rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('size', d.size, 'created_at', d.created_at, 'pieces', k.pieces,
+                 'counted', k.counted, 'bytes', k.bytes, 'invoices', u.invoices, 'recorded_at', u.recorded_at))::text
+                 AS found
+        FROM (SELECT *, id AS document_id FROM documents WHERE tenant = coalesce($1, tenant)) d
+        FULL JOIN kept k USING (tenant, document_id) FULL JOIN used u USING (tenant, document_id)
+        CROSS JOIN LATERAL (VALUES
+          ('a document where pieces or an invoice name one', d.id IS NOT NULL),
+          ('every piece of it, one after the other', k.pieces = k.counted),
+          ('pieces that add up to its size', k.bytes = d.size),
+          ('one invoice, recorded when it was kept', u.invoices = 1 AND u.recorded_at = d.created_at)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+)
+
 _DATABASE: Final = (
     Check(
         "the moves that the database allows are the known ones",
@@ -1307,7 +1337,8 @@ _DATABASE: Final = (
         FROM unnest(ARRAY[
           'balances_floor_check', 'balances_tenant_account_id_fkey', 'idempotency_keys_pkey', 'payment_requests_pkey',
           'postings_account_fkey', 'postings_amount_check', 'postings_pkey', 'postings_tenant_transfer_id_fkey',
-          'supplier_invoices_tenant_supplier_id_invoice_number_key', 'supplier_invoices_tenant_voucher_id_key',
+          'supplier_invoices_tenant_document_id_key', 'supplier_invoices_tenant_supplier_id_invoice_number_key',
+          'supplier_invoices_tenant_voucher_id_key',
           'transfers_pkey', 'transfers_settles_check', 'transfers_tenant_settles_fkey', 'transfers_tenant_settles_key',
           'vouchers_pkey', 'vouchers_tenant_number_key'
         ]) AS e(name)
@@ -1362,6 +1393,8 @@ _DATABASE: Final = (
           ('escarcelle_app', 'journal', 'UPDATE, DELETE, TRUNCATE, TRIGGER'),
           ('escarcelle_app', 'transitions', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_app', 'voucher_kinds', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+          ('escarcelle_app', 'documents', 'UPDATE, DELETE, TRUNCATE'),
+          ('escarcelle_app', 'document_chunks', 'UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_reader', 'passwords', 'SELECT'), ('escarcelle_reader', 'sessions', 'SELECT')
         ) AS e(role, name, right_) JOIN pg_roles r ON r.rolname = e.role JOIN pg_class c ON c.oid = to_regclass(e.name)
         WHERE has_table_privilege(r.oid, c.oid, e.right_)
@@ -1369,5 +1402,5 @@ _DATABASE: Final = (
     ),
 )
 
-CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_VOUCHERS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_JOBS, *_DATABASE)
+CHECKS: Final = (*_LEDGER, *_PAYMENTS, *_VOUCHERS, *_DEADLINES, *_JOURNAL, *_MESSAGES, *_JOBS, *_DOCUMENTS, *_DATABASE)
 """Every check, in the order of the report."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from domain import calendar, fields, money
+from domain import calendar, documents, fields, money
 from domain.access import ISSUER_STAFF, MERCHANT, Actor
 from domain.codes import new_id
 from domain.deadlines import when_due
@@ -188,12 +188,13 @@ async def record_invoice(
     code: TypedCode,
     invoice_number: str,
     amount: str,
+    document: documents.File | None = None,
 ) -> SupplierInvoice:
     """The supplier's invoice for a voucher: paid up to the voucher's value, owed by the member, the rest of the
     guarantee released (V23); what exceeds it waits for a decision (AV6).
 
     Raises Refused: as `verify` does; WRONG_STATE for a voucher that is invoiced already, ALREADY_EXISTS for an invoice
-    number that this supplier has used, INVALID, AMOUNT_TOO_LOW."""
+    number that this supplier has used, INVALID, AMOUNT_TOO_LOW, FILE_INVALID."""
     actor.require("recordSupplierInvoice")
     cents = money.cents(amount, "input.amount")
     invoice_number = fields.line(invoice_number, "input.invoiceNumber", longest=40)
@@ -203,6 +204,7 @@ async def record_invoice(
             Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
             field="input.amount",
         )
+    media_type = documents.media_type_of(document, "input.document") if document is not None else None
     voucher = await _take_presented(work, actor, voucher_number, "input.voucherNumber")
     _check_code(work, voucher, code)
     if voucher.status is VoucherStatus.INVOICED:
@@ -239,12 +241,14 @@ async def record_invoice(
     work.transfer(voucher, debt_account_of(voucher.holder_id), guarantee, paid, "bill")
     work.note("invoice", voucher, amount=paid, holder_id=voucher.holder_id)
     excess = cents - paid
+    kept = await documents.keep(work, document, media_type) if document is not None and media_type else None
     invoice = work.create(
         SupplierInvoice(
             tenant=work.tenant,
             id=new_id(),
             supplier_id=voucher.supplier_id,
             voucher_id=voucher.id,
+            document_id=kept.id if kept else None,
             invoice_number=invoice_number,
             amount=cents,
             excess=excess,

@@ -186,10 +186,11 @@ class SupplierInvoice(
     ),
 ):
     """What a supplier asks for a voucher, in cents. `excess` is what exceeds the voucher's value; it is never paid
-    without a person deciding (AV6)."""
+    without a person deciding (AV6). The document is the paper itself, scanned, where it was handed in."""
 
     supplier_id: UUID = column(references="merchants")
     voucher_id: UUID = column(references="vouchers", unique=True)
+    document_id: UUID | None = column(default=None, references="documents", unique=True)
     invoice_number: str
     amount: int
     excess: int

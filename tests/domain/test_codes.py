@@ -6,6 +6,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
 
 import cv2
@@ -16,14 +17,19 @@ from hypothesis import strategies as st
 
 from domain import codes
 from domain.codes import (
+    EXPIRING_TOKEN_LENGTH,
     LARGEST_TENANT,
     digest,
+    expiring_token,
     global_id,
     new_id,
     new_token,
     qr_png,
     qr_svg,
+    read_expiring_token,
     read_global_id,
+    read_signed_token,
+    signed_token,
     tenant_of_token,
     transaction_number,
 )
@@ -230,6 +236,27 @@ def test_tokens_are_neither_guessable_nor_odd(bits: int) -> None:
 def test_tokens_are_made_for_tenants_only(tenant: int) -> None:
     with pytest.raises(ValueError, match="tenant"):
         new_token(tenant)
+
+
+@given(tenant=TENANTS, seconds=st.integers(0, 2**37))
+def test_an_expiring_token_names_its_row_and_its_end_under_one_key_and_purpose(tenant: int, seconds: int) -> None:
+    until = datetime.fromtimestamp(seconds, UTC)
+    token = expiring_token("key", "document", tenant, AN_ID, until)
+    assert len(token) == EXPIRING_TOKEN_LENGTH != len(signed_token("key", "document", tenant, AN_ID))
+    assert read_expiring_token(["new", "key"], "document", token) == (tenant, AN_ID, until)
+    for keys, purpose in ((["other"], "document"), (["key"], "download"), ([], "document")):
+        with pytest.raises(Refused):
+            read_expiring_token(keys, purpose, token)
+
+
+def test_an_expiring_token_can_neither_be_changed_nor_be_another_s() -> None:
+    token = expiring_token("key", "document", 1, AN_ID, datetime(2026, 11, 22, tzinfo=UTC))
+    for at, was in enumerate(token):
+        other = token[:at] + ("A" if was != "A" else "B") + token[at + 1 :]
+        assert_not_found(lambda text: read_expiring_token(["key"], "document", text), other)
+    assert_not_found(lambda text: read_signed_token(["key"], "document", text), token)
+    for wrong in ("", token[:-1], token + "A", token.replace(token[0], "é", 1), signed_token("key", "d", 1, AN_ID)):
+        assert_not_found(lambda text: read_expiring_token(["key"], "document", text), wrong)
 
 
 def test_digests_are_sha_256() -> None:

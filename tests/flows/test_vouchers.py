@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -84,8 +84,8 @@ def kind_is(world: World, **options: Any) -> None:
     subprocess.run(command, env=environment(world.servers.settings), check=True, capture_output=True)
 
 
-@pytest.fixture
-async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
+@asynccontextmanager
+async def assembled(world: World, running: Running) -> AsyncIterator[Cast]:
     """Everyone, signed in."""
     await world.as_owner("UPDATE issuers SET name = 'Fédération de l''Ouest' WHERE tenant = $1", world.tenant)
     await asyncio.to_thread(kind_is, world)
@@ -116,6 +116,13 @@ async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
             await client("qb"),
             world.merchants["MO"].global_id,
         )
+
+
+@pytest.fixture
+async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
+    """The cast, in a world of its own."""
+    async with assembled(world, running) as everyone:
+        yield everyone
 
 
 # ── the member's request ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 those who may do more, each with the name of the constraint that says no."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from domain import jobs, messages, payments, push, sign_in, vouchers
+from domain import documents, jobs, messages, payments, push, sign_in, vouchers
 from domain.access import Actor, Right, Role
 from domain.codes import digest, new_id, new_token
 from domain.db import APP, OWNER, PROTECTION, READER, Database, connect_as, metadata
@@ -55,6 +56,7 @@ class Cast:
 
 
 SUPERUSER: Final = "postgres"
+A_SCAN: Final = documents.File("facture.pdf", b"%PDF-1.7", hashlib.sha256(b"%PDF-1.7").digest())
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +179,10 @@ async def _vouchers(world: World, member: Actor) -> dict[str, UUID]:
             code=vouchers.TypedCode(world.code_of(voucher), world.secret_keys),
             invoice_number=f"F-{name}",
             amount="12,00" if name == "invoiced" else "15,50",
+            document=A_SCAN,
         )
-        assert isinstance(invoice, vouchers.SupplierInvoice)
+        assert isinstance(invoice, vouchers.SupplierInvoice) and invoice.document_id is not None
+        made["scan" if name == "invoiced" else "other_scan"] = invoice.document_id
         made["recorded" if name == "invoiced" else "to_decide"] = invoice.id
     return made
 
@@ -233,6 +237,23 @@ def voucher(name: str, **values: str) -> str:
 def invoice(name: str, **values: str) -> str:
     """The invoice of that name, with these values."""
     return voucher(name, **values).replace("vouchers", "supplier_invoices")
+
+
+def document(**values: str) -> str:
+    """A second document like the first, with these values."""
+    given = {"id": "'{new}'"} | values
+    return _copied("documents", "id = '{scan}'", given, "id", "name", "media_type", "size", "sha256", "created_at")
+
+
+def piece(**values: str) -> str:
+    """A second piece of that document, with these values."""
+    given = {"n": "1"} | values
+    return _copied("document_chunks", "document_id = '{scan}'", given, "document_id", "n", "content")
+
+
+def _copied(table: str, where: str, given: dict[str, str], *columns: str) -> str:
+    values = ", ".join(given.get(name, name) for name in columns)
+    return f"INSERT INTO {table} (tenant, {', '.join(columns)}) SELECT tenant, {values} FROM {table} WHERE {where}"
 
 
 USED_KEY: Final = (
@@ -354,6 +375,23 @@ REFUSALS: Final = {
         "supplier_invoices_tenant_supplier_id_invoice_number_key",
         invoice("to_decide", invoice_number="'F-invoiced'"),
     ),
+    "a document of two invoices": (
+        "supplier_invoices_tenant_document_id_key",
+        invoice("to_decide", document_id="'{scan}'"),
+    ),
+    "a document that there is not": (
+        "supplier_invoices_tenant_document_id_fkey",
+        invoice("to_decide", document_id="'{new}'"),
+    ),
+    "a document of nothing": ("documents_size_check", document(size="0")),
+    "a document that is too large": ("documents_size_check", document(size="10485761")),
+    "a document of a type that there is not": ("documents_media_type_check", document(media_type="'text/html'")),
+    "a document without a name": ("documents_name_check", document(name="''")),
+    "a document with half a digest": ("documents_sha256_check", document(sha256="'\\x00'")),
+    "a piece of nothing": ("document_chunks_content_check", piece(content="''")),
+    "a piece before the first": ("document_chunks_n_check", piece(n="-1")),
+    "a piece twice": ("document_chunks_pkey", piece(n="0")),
+    "a piece of no document": ("document_chunks_tenant_document_id_fkey", piece(document_id="'{new}'")),
 }
 """What is tried → the constraint that says no, and the statements, of which one or the commit after them is refused."""
 
@@ -381,6 +419,8 @@ async def test_what_is_right_is_not_refused(cast: Cast) -> None:
         voucher("delivered", status="'INVOICED'"),
         "UPDATE number_series SET last = last + 1",
         invoice("to_decide", status="'EXCESS_PAID'", decided_at="clock_timestamp()", invoice_number="'F-another'"),
+        document(),
+        piece(),
     )
     async with cast.as_role(APP) as connection:
         for statement in _filled(cast, *right):

@@ -19,7 +19,7 @@ BELOW = {
 GROUND = (
     "settings", "logs", "texts", "errors", "fields", "money", "calendar", "codes", "herald", "db", "metrics",
     "deadlines", "outbox", "journal", "lifecycle", "ledger", "notices",
-    "statements", "transactions", "work", "access", "parties", "push", "sign_in", "users", "messages",
+    "statements", "transactions", "work", "access", "parties", "push", "sign_in", "users", "messages", "documents",
 )  # fmt: skip
 """The domain from the ground up: each imports only what stands before it. What is not named here is a flow."""
 

@@ -3,6 +3,7 @@ meant for it."""
 
 import ast
 import asyncio
+import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from domain import calendar, jobs, payments, vouchers
+from domain import calendar, documents, jobs, payments, vouchers
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
@@ -214,6 +215,7 @@ _NAMES = {
     "messages": "a message waits, is done, or was given up: one of these",
     "about": "messages are about what exists",
     "jobs": "jobs have what their status says, and whole files",
+    "documents": "documents are whole, and each is of one invoice",
     "moves": "the moves that the database allows are the known ones",
     "triggers": "the database's triggers stand and are on",
     "constraints": "the database's constraints stand and are checked",
@@ -564,6 +566,22 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("jobs", "DELETE FROM job_chunks WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET n = 5 WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET content = content || '\\x00' WHERE job_id = '{export}' AND n = 0"),
+    # Documents.
+    ("documents", "DELETE FROM document_chunks WHERE document_id = '{document}' AND n = 1"),
+    ("documents", "DELETE FROM document_chunks WHERE document_id = '{document}'"),
+    ("documents", "UPDATE document_chunks SET n = 5 WHERE document_id = '{document}' AND n = 1"),
+    ("documents", "UPDATE document_chunks SET content = '\\x00' WHERE document_id = '{document}' AND n = 1"),
+    ("documents", "UPDATE document_chunks SET document_id = '{new}' WHERE document_id = '{document}'"),
+    ("documents", "UPDATE documents SET size = size - 1 WHERE id = '{document}'"),
+    ("documents", "UPDATE documents SET created_at = created_at - interval '1 second' WHERE id = '{document}'"),
+    ("documents", "DELETE FROM documents WHERE id = '{document}'"),
+    ("documents", "{change_invoice} document_id = NULL WHERE document_id = '{document}'"),
+    (
+        "documents",
+        "{free_invoice}_tenant_document_id_key",
+        "{change_invoice} document_id = '{document}' WHERE id = '{invoice}'",
+    ),
+    ("creations", "DELETE FROM journal WHERE kind = 'docm.create'"),
     # The database itself.
     ("moves", "DELETE FROM transitions"),
     ("moves", "INSERT INTO transitions VALUES ('payment_requests', 'VALIDATED', 'CANCELLED')"),
@@ -580,6 +598,7 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("constraints", "DROP INDEX payment_requests_basket_key"),
     ("constraints", "{free_voucher}_tenant_number_key"),
     ("constraints", "{free_invoice}_tenant_voucher_id_key"),
+    ("constraints", "{free_invoice}_tenant_document_id_key"),
     ("constraints", "{free_invoice}_tenant_supplier_id_invoice_number_key"),
     ("wall", "ALTER TABLE postings DISABLE ROW LEVEL SECURITY"),
     ("wall", "CREATE TABLE open_house (tenant integer)"),
@@ -589,6 +608,8 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("roles", "GRANT escarcelle_owner TO escarcelle_app"),
     ("roles", "GRANT DELETE ON postings TO escarcelle_app"),
     ("roles", "GRANT UPDATE ON voucher_kinds TO escarcelle_app"),
+    ("roles", "GRANT UPDATE ON documents TO escarcelle_app"),
+    ("roles", "GRANT DELETE ON document_chunks TO escarcelle_app"),
     ("roles", "GRANT SELECT ON passwords TO escarcelle_reader"),
 ]
 
@@ -852,7 +873,8 @@ class _Play:
         await self.invoice("invoiced", "123,01")
         await self.invoice("invoiced to the cent", "124,00", wrong=2)
         await self.try_codes("invoiced to the cent", wrong=1)
-        await self.invoice("to_decide", "130,50")
+        scan = b"%PDF-1.7" + bytes(documents.CHUNK_BYTES)
+        await self.invoice("to_decide", "130,50", document=documents.File("F.pdf", scan, hashlib.sha256(scan).digest()))
         for name, decision in (
             ("excess_paid", vouchers.ExcessDecision.PAID),
             ("excess refused", vouchers.ExcessDecision.REFUSED),
@@ -990,7 +1012,15 @@ class _Play:
                 self.world.database, self.merchant, vouchers.verify, number=number, code=self.code(name)
             )
 
-    async def invoice(self, name: str, amount: str, *, wrong: int = 0, deliver: bool = True) -> SupplierInvoice:
+    async def invoice(
+        self,
+        name: str,
+        amount: str,
+        *,
+        wrong: int = 0,
+        deliver: bool = True,
+        document: documents.File | None = None,
+    ) -> SupplierInvoice:
         if deliver:
             await self.deliver(name)
         await self.try_codes(name, wrong=wrong, right=False)
@@ -1002,6 +1032,7 @@ class _Play:
             code=self.code(name),
             invoice_number=f"F{len(self.invoices)}",
             amount=amount,
+            document=document,
             key=Key.of(self.merchant, secrets.token_hex(8), "recordSupplierInvoice", {"amount": amount}),
         )
         assert isinstance(made, SupplierInvoice)
@@ -1031,6 +1062,7 @@ class _Play:
             "member": self.world.holders["H3"].id,
             "invoice": self.invoices["invoiced"].id,
             "to_decide": self.invoices["to_decide"].id,
+            "document": self.invoices["to_decide"].document_id,
             "excess_paid": self.invoices["excess_paid"].id,
         }
         for name in ("issued", "revealed", "delivered", "taken_back", "tried", "blocked", "invoiced"):
