@@ -5,6 +5,7 @@ import html
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from typing import Final
 from urllib.parse import parse_qs, quote
@@ -26,9 +27,10 @@ from starlette.responses import (
 from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
 from api.sight import note_tenant
 from api.transport import asked_locale
-from domain import codes, documents, jobs, money, payments, sign_in
+from domain import codes, documents, jobs, money, payments, sign_in, vouchers
 from domain.errors import RefusalCode, Refused
 from domain.texts import Locale, Text
+from reporting import pdf
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +54,9 @@ _HOW: Final = Text(
     "Ouvrez votre application et scannez ce code pour payer.", "Open your application and scan this code to pay."
 )
 _MEDIA_TYPES: Final = {
-    jobs.ExportFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    jobs.ExportFormat.CSV: "text/csv; charset=utf-8",
+    jobs.FileFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    jobs.FileFormat.CSV: "text/csv; charset=utf-8",
+    jobs.FileFormat.PDF: "application/pdf",
 }
 _LONGEST_FORM: Final = 4_096
 _CHANGED: Final = Text(
@@ -78,6 +81,10 @@ RELAY_LATE_SECONDS: Final = 60.0
 """From which age on of the oldest unsent message /readyz warns."""
 
 _READY_SECONDS: Final = 5.0
+_RENDERED_AT_ONCE: Final = 2
+_LINK_ENDED: Final = Text(
+    "Ce lien a expiré : rouvrez le relevé dans votre espace.", "This link has expired: open the statement again."
+)
 
 
 class Pages:
@@ -86,6 +93,7 @@ class Pages:
     def __init__(self, services: Services, newest_revision: str) -> None:
         self._services = services
         self._newest_revision = newest_revision
+        self._rendering = asyncio.Semaphore(_RENDERED_AT_ONCE)
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
@@ -169,6 +177,30 @@ class Pages:
         if request.method == "HEAD":
             return Response(headers=headers)
         return StreamingResponse(self._pieces(file), headers=headers)
+
+    async def statement(self, request: Request) -> Response:
+        """A member's statement behind a signed link: 404 for a link that we have not signed, 410 once it has ended."""
+        locale, until = asked_locale(request.headers.get("accept-language")), request.path_params["until"]
+        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
+        try:
+            purpose = f"{vouchers.DOWNLOAD} {until}"
+            tenant, statement_id = codes.read_signed_token(keys, purpose, request.path_params["token"])
+            note_tenant(request.scope, tenant)
+            if datetime.now(UTC).timestamp() >= until:
+                raise Refused(RefusalCode.TOO_LATE, _LINK_ENDED)
+            async with self._services.database.reading(tenant) as connection:
+                (paper,) = await vouchers.papers(connection, statement_id=statement_id)
+        except Refused as refused:
+            status = 410 if refused.code is RefusalCode.TOO_LATE else 404
+            return _page(status, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
+        async with self._rendering:
+            content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
+        headers = {
+            "content-type": _MEDIA_TYPES[jobs.FileFormat.PDF],
+            "content-disposition": f'attachment; filename="{paper.name}"',
+            "cache-control": "private, no-store",
+        }
+        return Response(content, headers=headers)
 
     async def _file(self, request: Request) -> "_File":
         """Raises Refused: NOT_FOUND, TOO_LATE."""

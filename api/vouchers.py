@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from graphql.pyutils import Path
 
 from api import parties as shown
 from api.context import Context
+from api.exports import JobResult
 from api.shapes import (
     Connection,
     DecimalText,
@@ -30,8 +31,9 @@ from api.shapes import (
     view,
 )
 from api.transport import UploadedFile
-from domain import codes, documents, parties
+from domain import codes, documents, jobs, parties
 from domain import vouchers as flow
+from domain.errors import Refused
 from domain.texts import Locale
 
 VoucherStatus = described(flow.VoucherStatus)
@@ -174,6 +176,42 @@ class SupplierInvoice(Node):
         return found
 
 
+@view(flow.StatementLine, "An invoice on a statement.")
+class MemberStatementLine:
+    """A view of domain.vouchers.StatementLine."""
+
+    supplier_invoice_number: str = field("The supplier's number.")
+    amount: Money = field("What the member owes for it: what was paid, with an excess that was decided to be paid.")
+
+    @strawberry.field(description="The voucher that guaranteed it.", graphql_type=Voucher)
+    async def voucher(self, info: Info) -> object:
+        context, voucher_id = info.context, cast(flow.StatementLine, self).voucher_id
+        return await context.once(flow.Voucher, voucher_id, lambda c: flow.voucher(c, context.someone, voucher_id))
+
+
+@view(flow.MemberStatement, "What a member was billed for, told it once (V22).")
+class MemberStatement(Node):
+    """A view of domain.vouchers.MemberStatement."""
+
+    period: str = field("The month until whose end it tells: “2026-11”.")
+    total: Money = field("The sum of its lines.")
+
+    @strawberry.field(
+        description="The invoices, in the order in which they came.", graphql_type=list[MemberStatementLine]
+    )
+    async def lines(self, info: Info) -> list[flow.StatementLine]:
+        async with info.context.reading() as connection:
+            return await flow.lines_of(connection, cast(flow.MemberStatement, self).id)
+
+    @strawberry.field(description="Where its pages are, as PDF, for whoever has this address; for a day.")
+    def pdf_url(self, info: Info) -> str:
+        statement, settings = cast(flow.MemberStatement, self), info.context.services.settings
+        until = int((datetime.now(UTC) + flow.LINK_LASTS).timestamp())
+        key, purpose = settings.secret_keys[0].get_secret_value(), f"{flow.DOWNLOAD} {until}"
+        token = codes.signed_token(key, purpose, statement.tenant, statement.id)
+        return f"{settings.public_url}/statements/{until}/{token}"
+
+
 VoucherResult = result("VoucherResult", Voucher)
 SupplierInvoiceResult = result("SupplierInvoiceResult", SupplierInvoice)
 
@@ -202,6 +240,16 @@ def _keys(context: Context) -> list[str]:
 async def _find_voucher(context: Context, voucher_id: UUID) -> flow.Voucher | None:
     async with context.reading() as connection:
         return await flow.voucher(connection, context.someone, voucher_id)
+
+
+@finds(flow.MemberStatement)
+async def _find_statement(context: Context, statement_id: UUID) -> flow.MemberStatement | None:
+    try:
+        await _require_open_space(context)
+    except Refused:
+        return None
+    async with context.reading() as connection:
+        return await flow.statement(connection, context.someone, statement_id)
 
 
 @finds(flow.SupplierInvoice)
@@ -273,6 +321,15 @@ class VoucherQueries:
         read = flow.SupplierInvoice.from_row
         return await page(context, asked, read, (table.recorded_at, table.id), first=first, after=after)
 
+    @question("The statements the viewer sees, newest first: a member's own.", Connection[MemberStatement])
+    async def member_statements(
+        self, info: Info, first: int | None = 50, after: str | None = None
+    ) -> PageOf[flow.MemberStatement]:
+        context, table = info.context, flow.MemberStatement.table.c
+        await _require_open_space(context)
+        asked, read = flow.statements(context.someone), flow.MemberStatement.from_row
+        return await page(context, asked, read, (table.issued_at, table.id), first=first, after=after)
+
 
 async def _require_open_space(context: Context) -> None:
     async with context.reading() as connection:
@@ -322,6 +379,13 @@ class DecideExcessInput:
 
     supplier_invoice_id: strawberry.ID = strawberry.field(description="Which invoice.")
     decision: ExcessDecision = strawberry.field(description="Paid, or refused.")  # type: ignore[valid-type]
+
+
+@strawberry.input(description="Which month's statements.")
+class IssueMemberStatementsInput:
+    """For `issueMemberStatements`."""
+
+    month: date = strawberry.field(description="Any of its days.")
 
 
 @strawberry.type
@@ -395,6 +459,15 @@ class VoucherMutations:
         return await info.context.perform(
             flow.decide_excess, invoice_id, input.decision, key=idempotency_key, again=flow.invoice
         )
+
+    @mutation(
+        JobResult,
+        "Every member is told what it was billed for until the end of a month, and was not told yet: by mail, or in a"
+        " print batch, the job's file, for those who want post (V22).",
+    )
+    async def issue_member_statements(self, info: Info, input: IssueMemberStatementsInput) -> jobs.Job:
+        context = info.context
+        return await context.perform(flow.issue_member_statements, month=input.month, locale=context.locale)
 
 
 def _id(info: Info, given: VoucherIdInput) -> UUID:

@@ -94,6 +94,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "voucherKinds": ISSUER_STAFF | HOLDER,
     "vouchers": ISSUER_STAFF | HOLDER,
     "supplierInvoices": ISSUER_STAFF | MERCHANT,
+    "memberStatements": ISSUER_STAFF | HOLDER,
     "requestVoucher": HOLDER,
     "revealVoucherCode": HOLDER,
     "deliverVoucher": HOLDER,
@@ -102,6 +103,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "verifyVoucher": ISSUER_STAFF | MERCHANT,
     "recordSupplierInvoice": ISSUER_STAFF | MERCHANT,
     "decideExcess": ISSUER_STAFF,
+    "issueMemberStatements": ISSUER_STAFF,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 

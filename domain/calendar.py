@@ -7,6 +7,7 @@ from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from babel.dates import format_date
 from holidays import country_holidays, financial_holidays
 
 from domain.texts import Fact, Locale
@@ -93,6 +94,11 @@ def mail_style(at: datetime, locale: Locale, zone: ZoneInfo = PARIS) -> str:
 def day_style(day: date, locale: Locale) -> str:
     """A day (G1): "24/06/2020" in both languages."""
     return _civil(day).strftime("%d/%m/%Y")
+
+
+def month_style(day: date, locale: Locale) -> str:
+    """The month of a day: "novembre 2026", "November 2026"."""
+    return format_date(_civil(day), "MMMM y", locale=locale.value)
 
 
 def shown_day(day: date) -> Fact:

@@ -1,4 +1,5 @@
-"""Jobs: what takes longer than an answer may, done by a worker while its user watches. So far exports, with their file.
+"""Jobs: what takes longer than an answer may, done by a worker while its user watches: exports with their file, and
+what is done for many at once.
 
 A job begins with a row of the outbox. Its worker says how far it is, which also keeps that row in hand; when a worker
 breaks off, the row is handed to another, which begins anew. A run that has been overtaken writes nothing more, so that
@@ -42,6 +43,7 @@ class JobKind(StrEnum):
     """What is done."""
 
     EXPORT_PAYMENT_REQUESTS = "EXPORT_PAYMENT_REQUESTS"
+    ISSUE_MEMBER_STATEMENTS = "ISSUE_MEMBER_STATEMENTS"
 
 
 class ExportFormat(StrEnum):
@@ -49,6 +51,14 @@ class ExportFormat(StrEnum):
 
     XLSX = "XLSX"
     CSV = "CSV"
+
+
+class FileFormat(StrEnum):
+    """What kind of file a job makes. PDF: pages to be printed."""
+
+    XLSX = "XLSX"
+    CSV = "CSV"
+    PDF = "PDF"
 
 
 FINAL: Final = frozenset({JobStatus.DONE, JobStatus.FAILED})
@@ -74,7 +84,7 @@ class Job(
     kind: JobKind
     status: JobStatus
     user_id: UUID = column(references="users")
-    format: ExportFormat
+    format: FileFormat
     locale: Locale
     given: dict[str, Any]
     runs: int = 0
@@ -197,8 +207,29 @@ async def create_export(
             actor.require_at(place[0][0], point_of_sale_id, Right.EXPORT)
     elif actor.role is Role.MERCHANT_STAFF and not any(Right.EXPORT in rights for rights in actor.grants.values()):
         raise Refused.forbidden()
-    await _require_few(work, actor.user_id)
+    given = {
+        "since": since.isoformat() if since else None,
+        "until": until.isoformat() if until else None,
+        "point_of_sale_id": str(point_of_sale_id) if point_of_sale_id else None,
+        "conditions": dict(conditions or {}),
+        **({"order_by": order_by} if order_by else {}),
+    }
+    return await queue(work, actor, kind, FileFormat(format), locale, given, point_of_sale_id)
 
+
+async def queue(
+    work: Work,
+    actor: Actor,
+    kind: JobKind,
+    format: FileFormat,  # noqa: A002 — the contract's word
+    locale: Locale,
+    given: Mapping[str, Any],
+    point_of_sale_id: UUID | None = None,
+) -> Job:
+    """A job for this user, whose row is taken; a worker begins with it after the commit. Raises Refused: RATE_LIMITED
+    with too many unfinished jobs."""
+    assert actor.user_id is not None, "jobs are done for users"
+    await _require_few(work, actor.user_id)
     job = work.create(
         Job(
             tenant=work.tenant,
@@ -208,13 +239,7 @@ async def create_export(
             user_id=actor.user_id,
             format=format,
             locale=locale,
-            given={
-                "since": since.isoformat() if since else None,
-                "until": until.isoformat() if until else None,
-                "point_of_sale_id": str(point_of_sale_id) if point_of_sale_id else None,
-                "conditions": dict(conditions or {}),
-                **({"order_by": order_by} if order_by else {}),
-            },
+            given=dict(given),
             created_at=work.now,
         )
     )
@@ -239,7 +264,7 @@ async def note_progress(
     work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int, total: int
 ) -> None:
     """So many rows are done. Raises Overtaken."""
-    job = await _take_running(work, job_id, run, message_id)
+    job = await take_running(work, actor, job_id, run, message_id)
     work.change(job, done=done, total=max(done, total))
 
 
@@ -247,7 +272,7 @@ async def keep_chunk(
     work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, n: int, content: bytes
 ) -> None:
     """A piece of the file is kept. Raises Overtaken."""
-    await _take_running(work, job_id, run, message_id)
+    await take_running(work, actor, job_id, run, message_id)
     work.add(JobChunk(tenant=work.tenant, job_id=job_id, n=n, content=content))
 
 
@@ -255,7 +280,7 @@ async def finish(
     work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int, file_stem: str, file_bytes: int
 ) -> Job:
     """The whole file is kept; from now on it can be downloaded, for a day of the issuer's clock. Raises Overtaken."""
-    job = await _take_running(work, job_id, run, message_id)
+    job = await take_running(work, actor, job_id, run, message_id)
     expires_at = work.now + FILE_LASTS
     work.move(
         job,
@@ -269,6 +294,23 @@ async def finish(
     )
     work.deadline(job, "expire_file", expires_at)
     return work.note("finish", job, rows=done)
+
+
+async def finish_without_file(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int) -> Job:
+    """Everything is done, and there was nothing to put into a file. Raises Overtaken."""
+    job = await take_running(work, actor, job_id, run, message_id)
+    work.move(job, "finish", done=done, total=done, ended_at=work.now, given={})
+    return work.note("finish", job, rows=done)
+
+
+async def take_running(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID) -> Job:
+    """The job, when this run is still the one that counts; its message stays in this worker's hands. Raises
+    Overtaken."""
+    job = await work.take(Job.by(id=job_id))
+    if job.status is not JobStatus.RUNNING or job.runs != run:
+        raise Overtaken
+    await messages.keep_in_hand(work, actor, message_id)
+    return job
 
 
 async def break_off(
@@ -382,15 +424,6 @@ async def _require_few(work: Work, user_id: UUID) -> None:
             ),
             most=MOST_AT_ONCE,
         )
-
-
-async def _take_running(work: Work, job_id: UUID, run: int, message_id: UUID) -> Job:
-    """The job, when this run is still the one that counts; its message stays in this worker's hands."""
-    job = await work.take(Job.by(id=job_id))
-    if job.status is not JobStatus.RUNNING or job.runs != run:
-        raise Overtaken
-    await messages.keep_in_hand(work, Actor(work.tenant), message_id)
-    return job
 
 
 async def _break_off(work: Work, job: Job, reason: str, *, for_good: bool = False, counts: bool = True) -> None:

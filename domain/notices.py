@@ -3,7 +3,7 @@
 A notice names what is to be said and what it is about. The mail, and the push beside it, are made later, by a worker,
 from what the database then says: personal data stands in one place, and a message never comes before its cause."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -16,9 +16,20 @@ from domain.texts import Fact, Locale, Text
 
 
 @dataclass(frozen=True, slots=True)
+class Paper:
+    """A document of one page or more about to be made: `template` lays it out, `words` are all that it says. `name` is
+    what the file is called."""
+
+    template: str
+    words: Mapping[str, Any]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """A mail about to be written. `facts` fill the subject and the template; `template` is a file in each language.
-    The link ends with a signed token when it `signs` for something: a purpose and an identifier."""
+    The link ends with a signed token when it `signs` for something: a purpose and an identifier. Each of the `papers`
+    comes with it as a PDF."""
 
     to: str
     locale: Locale
@@ -27,6 +38,7 @@ class Letter:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     link_path: str = "/"
     signs: tuple[str, UUID] | None = None
+    papers: Sequence[Paper] = ()
 
 
 @dataclass(frozen=True, slots=True)

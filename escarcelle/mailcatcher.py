@@ -275,7 +275,7 @@ def page_app(mails: MailFolder) -> Starlette:
         return Response(file.read_bytes(), media_type="message/rfc822", headers=headers)
 
     def as_json(_request: Request) -> Response:
-        shown = ("to", "subject", "message_id", "text", "html")
+        shown = ("key", "to", "subject", "message_id", "text", "html")
         rows = [
             {"received_at": mail.received_at.isoformat()} | {name: getattr(mail, name) for name in shown}
             for mail in mails.latest()

@@ -168,8 +168,8 @@ def _say(line: str) -> None:
 
 _TABLES: Final = """
     accounts balances dead_letters deadlines document_chunks documents holders idempotency_keys inbox issuers
-    job_chunks jobs journal merchants number_series outbox payment_requests points_of_sale postings supplier_invoices
-    transfers transitions users voucher_kinds vouchers
+    job_chunks jobs journal member_statements merchants number_series outbox payment_requests points_of_sale postings
+    supplier_invoices transfers transitions users voucher_kinds vouchers
 """.split()  # noqa: SIM905
 
 _HIDDEN: Final = """
@@ -210,8 +210,10 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   UNION ALL SELECT tenant, 'user', id FROM users UNION ALL SELECT tenant, 'issr', id FROM issuers
   UNION ALL SELECT tenant, 'jobs', id FROM jobs UNION ALL SELECT tenant, 'docm', id FROM documents
   UNION ALL SELECT tenant, 'vchr', id FROM vouchers UNION ALL SELECT tenant, 'sinv', id FROM supplier_invoices
-), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess) AS (
-  SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess
+  UNION ALL SELECT tenant, 'mstm', id FROM member_statements
+), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess, statement_id) AS (
+  SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess,
+         i.statement_id
   FROM supplier_invoices i JOIN vouchers v ON v.tenant = i.tenant AND v.id = i.voucher_id
 )"""
 """Stands before every check: the forms that a transfer may have, each with the journal line that is written with it (a
@@ -821,6 +823,66 @@ _VOUCHERS: Final = (
         WHERE e.amount IS DISTINCT FROM m.amount OR m.postings <> 1
         """,
     ),
+    Check(
+        "statements have lines of their member alone, billed until the end of their month, and their sum",
+        "member_statements",
+        """
+        WITH lines AS (
+          SELECT i.tenant, i.statement_id, count(*) AS number, min(v.holder_id::text) AS first_holder,
+                 max(v.holder_id::text) AS last_holder, max(coalesce(i.decided_at, i.recorded_at)) AS last_billed_at,
+                 count(*) FILTER (WHERE i.status = 'TO_DECIDE') AS undecided,
+                 sum(CASE WHEN i.status = 'EXCESS_PAID' THEN i.amount ELSE i.amount - i.excess END) AS total
+          FROM supplier_invoices i LEFT JOIN vouchers v ON v.tenant = i.tenant AND v.id = i.voucher_id
+          WHERE i.tenant = coalesce($1, i.tenant) AND i.statement_id IS NOT NULL GROUP BY i.tenant, i.statement_id
+        )
+        SELECT format('tenant %s, statement %s', coalesce(s.tenant, l.tenant), coalesce(s.id, l.statement_id)) AS what,
+               rule.expected,
+               jsonb_strip_nulls(jsonb_build_object('period', s.period, 'total', s.total, 'channel', s.channel,
+                 'issued_at', s.issued_at, 'holder', s.holder_id, 'job', j.kind, 'lines', l.number, 'sum', l.total,
+                 'last_billed_at', l.last_billed_at, 'undecided', l.undecided))::text AS found
+        FROM (SELECT *, id AS statement_id FROM member_statements WHERE tenant = coalesce($1, tenant)) s
+        FULL JOIN lines l USING (tenant, statement_id)
+        LEFT JOIN jobs j ON j.tenant = s.tenant AND j.id = s.job_id
+        CROSS JOIN LATERAL (SELECT s.period || '-01' AS first_day WHERE s.period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'
+          UNION ALL SELECT NULL WHERE s.period !~ '^[0-9]{4}-(0[1-9]|1[0-2])$' OR s.period IS NULL) AS x
+        CROSS JOIN LATERAL (VALUES
+          ('a statement that exists', s.id IS NOT NULL),
+          ('one line or more', l.number > 0),
+          ('lines of its member alone', l.first_holder = s.holder_id::text AND l.last_holder = s.holder_id::text),
+          ('as total the sum of its lines', s.total = l.total AND s.total > 0),
+          ('every excess decided', l.undecided = 0),
+          ('a month that had begun when it was issued',
+            x.first_day::timestamp AT TIME ZONE 'Europe/Paris' <= s.issued_at),
+          ('billed before the end of its month and its issue', l.last_billed_at <= s.issued_at AND l.last_billed_at
+            < (x.first_day::timestamp + interval '1 month') AT TIME ZONE 'Europe/Paris'),
+          ('by mail or by post', s.channel IN ('EMAIL', 'POST')),
+          ('issued by a job for that, of its month', j.kind = 'ISSUE_MEMBER_STATEMENTS'
+            AND coalesce(j.given ->> 'month', s.period) = s.period)
+        ) AS rule(expected, holds)
+        WHERE rule.holds IS NOT TRUE
+        """,
+    ),
+    Check(
+        "what statements tell is what their members' debts grew by",
+        "member_statements",
+        """
+        WITH owed AS (
+          SELECT b.tenant, b.statement_id, -sum(p.amount) AS total
+          FROM bills b
+          JOIN transfers t ON t.tenant = b.tenant AND (t.subject_kind = 'vchr' AND t.subject_id = b.voucher_id
+                                                       OR t.subject_kind = 'sinv' AND t.subject_id = b.id)
+          JOIN postings p ON p.tenant = t.tenant AND p.transfer_id = t.id
+          JOIN accounts a ON a.tenant = p.tenant AND a.id = p.account_id AND a.kind = 'DEBT'
+                         AND a.owner_id = b.holder_id
+          WHERE b.tenant = coalesce($1, b.tenant) AND b.statement_id IS NOT NULL
+          GROUP BY b.tenant, b.statement_id
+        )
+        SELECT format('tenant %s, statement %s', s.tenant, s.id) AS what, coalesce(o.total, 0)::text AS expected,
+               s.total::text AS found
+        FROM member_statements s LEFT JOIN owed o ON o.tenant = s.tenant AND o.statement_id = s.id
+        WHERE s.tenant = coalesce($1, s.tenant) AND o.total IS DISTINCT FROM s.total
+        """,
+    ),
 )
 
 _DEADLINES: Final = (
@@ -894,13 +956,14 @@ _JOURNAL: Final = (
         WITH made AS (
           SELECT j.tenant, j.subject_id, j.kind, count(*) AS number FROM journal j
           WHERE j.tenant = coalesce($1, j.tenant)
-            AND (j.kind LIKE '%.create' OR j.kind IN ('vchr.request', 'sinv.record'))
+            AND (j.kind LIKE '%.create' OR j.kind IN ('vchr.request', 'sinv.record', 'mstm.issue'))
           GROUP BY j.tenant, j.subject_id, j.kind
         )
         SELECT format('tenant %s, %s %s', o.tenant, o.kind, o.id) AS what, '1 line' AS expected,
                format('%s lines', coalesce(m.number, 0)) AS found
         FROM objects o LEFT JOIN made m ON m.tenant = o.tenant AND m.subject_id = o.id AND m.kind = CASE o.kind
-          WHEN 'vchr' THEN 'vchr.request' WHEN 'sinv' THEN 'sinv.record' ELSE o.kind || '.create' END
+          WHEN 'vchr' THEN 'vchr.request' WHEN 'sinv' THEN 'sinv.record' WHEN 'mstm' THEN 'mstm.issue'
+          ELSE o.kind || '.create' END
         WHERE o.tenant = coalesce($1, o.tenant) AND coalesce(m.number, 0) <> 1
           -- An issuer's row comes a transaction before its line.
           AND NOT (o.kind = 'issr' AND m.number IS NULL)
@@ -1059,8 +1122,10 @@ _JOURNAL: Final = (
         WITH lives AS (
           SELECT j.tenant, j.subject_id, string_agg(j.kind, ' ' ORDER BY j.sequence) AS told, min(j.at) FILTER
                    (WHERE j.kind = 'sinv.record') AS recorded_at,
-                 max(j.at) FILTER (WHERE j.kind <> 'sinv.record') AS decided_at,
+                 max(j.at) FILTER (WHERE j.kind IN ('sinv.pay_excess', 'sinv.refuse_excess')) AS decided_at,
                  min(j.xact::text) FILTER (WHERE j.kind = 'sinv.record') AS recorded_in,
+                 max(j.at) FILTER (WHERE j.kind = 'sinv.state') AS stated_at,
+                 min(j.xact::text) FILTER (WHERE j.kind = 'sinv.state') AS stated_in,
                  count(*) - 1 AS changes
           FROM journal j WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind = 'sinv'
           GROUP BY j.tenant, j.subject_id
@@ -1070,11 +1135,15 @@ _JOURNAL: Final = (
                  'decided_at', i.decided_at, 'version', i.version))::text AS found
         FROM supplier_invoices i LEFT JOIN lives l ON l.tenant = i.tenant AND l.subject_id = i.id
         CROSS JOIN LATERAL (VALUES
-          ('the lines that lead to its status', l.told = CASE i.status
+          ('the lines that lead to its status, and to its statement', l.told = CASE i.status
             WHEN 'RECORDED' THEN 'sinv.record'
             WHEN 'TO_DECIDE' THEN 'sinv.record'
             WHEN 'EXCESS_PAID' THEN 'sinv.record sinv.pay_excess'
-            WHEN 'EXCESS_REFUSED' THEN 'sinv.record sinv.refuse_excess' END),
+            WHEN 'EXCESS_REFUSED' THEN 'sinv.record sinv.refuse_excess' END
+            || CASE WHEN i.statement_id IS NULL THEN '' ELSE ' sinv.state' END),
+          ('put on its statement in one transaction with that one''s line', i.statement_id IS NULL
+            OR EXISTS (SELECT FROM journal j WHERE j.tenant = i.tenant AND j.subject_id = i.statement_id
+              AND j.kind = 'mstm.issue' AND j.at = l.stated_at AND j.xact::text = l.stated_in)),
           ('its recording at recorded_at', l.recorded_at = i.recorded_at),
           ('its decision at decided_at', l.decided_at IS NOT DISTINCT FROM i.decided_at),
           ('recorded in one transaction with its voucher''s line', EXISTS (SELECT FROM journal j
@@ -1102,8 +1171,12 @@ _JOURNAL: Final = (
           SELECT b.tenant, b.id, side.kind, side.amount, b.holder_id
           FROM bills b
           CROSS JOIN LATERAL (VALUES ('sinv.record', b.paid + b.excess), ('sinv.pay_excess', b.excess),
-            ('sinv.refuse_excess', b.excess)) AS side(kind, amount)
+            ('sinv.refuse_excess', b.excess),
+            ('sinv.state', b.paid + CASE b.status WHEN 'EXCESS_PAID' THEN b.excess ELSE 0 END)) AS side(kind, amount)
           WHERE b.tenant = coalesce($1, b.tenant)
+          UNION ALL
+          SELECT tenant, id, 'mstm.issue', total, holder_id FROM member_statements
+          WHERE tenant = coalesce($1, tenant)
         )
         SELECT format('tenant %s, line %s (%s) about %s', j.tenant, j.id, j.kind, j.subject_id) AS what,
                CASE WHEN s.id IS NULL THEN 'a known line'
@@ -1113,7 +1186,7 @@ _JOURNAL: Final = (
                       coalesce(j.point_of_sale_id::text, 'none'), coalesce(j.holder_id::text, 'none')) AS found
         FROM journal j
         LEFT JOIN said s ON s.tenant = j.tenant AND s.id = j.subject_id AND s.kind = j.kind
-        WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind IN ('vchr', 'sinv')
+        WHERE j.tenant = coalesce($1, j.tenant) AND j.subject_kind IN ('vchr', 'sinv', 'mstm')
           AND (j.amount IS NOT DISTINCT FROM s.amount AND j.point_of_sale_id IS NULL AND j.holder_id = s.holder_id)
             IS NOT TRUE
         """,
@@ -1226,11 +1299,14 @@ _JOBS: Final = (
                  'ended_at', j.ended_at, 'file_name', j.file_name, 'file_bytes', j.file_bytes, 'file_expires_at',
                  j.file_expires_at, 'pieces', k.pieces, 'bytes', k.bytes))::text AS found
         FROM jobs j LEFT JOIN kept k ON k.tenant = j.tenant AND k.job_id = j.id
+        CROSS JOIN LATERAL (SELECT j.kind <> 'ISSUE_MEMBER_STATEMENTS' OR EXISTS (SELECT FROM member_statements s
+          WHERE s.tenant = j.tenant AND s.job_id = j.id AND s.channel = 'POST') AS makes_a_file) AS x
         CROSS JOIN LATERAL (VALUES
           ('a known status', j.status IN ('QUEUED', 'RUNNING', 'DONE', 'FAILED')),
           ('ended_at when over, and only then', (j.ended_at IS NOT NULL) = (j.status IN ('DONE', 'FAILED'))),
-          ('file_name and file_expires_at when DONE, and only then',
-            (j.file_name IS NOT NULL) = (j.status = 'DONE') AND (j.file_expires_at IS NOT NULL) = (j.status = 'DONE')),
+          ('file_name and file_expires_at when DONE, and only then; neither where there is nothing to print',
+            (j.file_name IS NOT NULL) = (j.status = 'DONE' AND x.makes_a_file)
+            AND (j.file_expires_at IS NOT NULL) = (j.status = 'DONE' AND x.makes_a_file)),
           ('every row done when DONE', j.status <> 'DONE' OR j.done = j.total),
           ('every piece of its file, and none without one',
             j.status = 'RUNNING' OR (coalesce(k.bytes, 0) = coalesce(j.file_bytes, 0)

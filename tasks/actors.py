@@ -19,12 +19,12 @@ from domain import jobs, messages
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.jobs import Job
+from domain.jobs import Job, JobKind
 from domain.metrics import DEADLINES, DELIVERY_SECONDS, JOBS, JOBS_RUNNING, MESSAGES
 from domain.outbox import Topic
 from domain.settings import Settings
 from domain.work import perform
-from tasks import exports
+from tasks import exports, member_statements
 from tasks.broker import DELIVER, FIRE, PUSH, QUEUE, RUN
 from tasks.delivery import Post, Rejected
 from tasks.push import PushServices
@@ -157,7 +157,8 @@ class Tasks:
     async def _is_over(self, database: Database, job: Job, message_id: UUID) -> bool:
         """Do the job; False when it must be begun anew later."""
         try:
-            await exports.export(database, job, message_id)
+            do = member_statements.issue if job.kind is JobKind.ISSUE_MEMBER_STATEMENTS else exports.export
+            await do(database, job, message_id)
         except jobs.Overtaken:
             raise
         except Exception as error:

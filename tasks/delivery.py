@@ -1,6 +1,7 @@
 """Letters: what a notice says, written in the reader's language from what the database says now, and handed to the mail
 server. The same notice always has the same Message-ID."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from domain.outbox import OutboxRow
 from domain.parties import Issuer
 from domain.settings import Settings
 from domain.texts import Fact, Locale, Text
+from reporting import pdf
 
 _TEXTS: Final = {
     "hello": Text("Bonjour,", "Hello,"),
@@ -75,8 +77,14 @@ class Post:
         async with database.reading(tenant) as connection:
             letters = await _letters(connection, tenant, outbox_id)
             issuer = await parties.issuer(connection)
-        if letters:
-            await self._send([self.compose(issuer, letter, outbox_id, n) for n, letter in enumerate(letters, start=1)])
+        if not letters:
+            return
+        mails = [self.compose(issuer, letter, outbox_id, n) for n, letter in enumerate(letters, start=1)]
+        for letter, mail in zip(letters, mails, strict=True):
+            for paper in letter.papers:
+                content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
+                mail.add_attachment(content, "application", "pdf", filename=paper.name)
+        await self._send(mails)
 
     def compose(self, issuer: Issuer, letter: Letter, outbox_id: UUID, n: int) -> EmailMessage:
         """The mail, in text and HTML; `n` counts the letters of one notice."""

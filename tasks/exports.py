@@ -79,7 +79,7 @@ async def _write(
     total = await connection.scalar(sa.select(sa.func.count()).select_from(question.order_by(None).subquery())) or 0
     await say(0, total)
     made_at = await parties.now(connection, job.tenant)
-    file = await asyncio.to_thread(_open, job.format, path, listing, job.locale, made_at)
+    file = await asyncio.to_thread(_open, ExportFormat(job.format), path, listing, job.locale, made_at)
     done = 0
     result = await connection.stream(question, execution_options={"yield_per": BATCH})
     async for rows in result.partitions():

@@ -3,7 +3,8 @@
 The member takes a voucher alone, at any hour: its value is guaranteed, and reserved. At the counter a code of four
 digits is drawn, which stands for a signature; the number appears only once the voucher is presented, and from then on
 it no longer expires. Supplier or federation give number and code of an invoice: the supplier is owed the invoice up to
-the voucher's value, the member owes as much, and the rest of the guarantee is released."""
+the voucher's value, the member owes as much, and the rest of the guarantee is released. What members owe is told
+them by statements."""
 
 from domain.vouchers import letters
 from domain.vouchers.deeds import (
@@ -26,6 +27,7 @@ from domain.vouchers.life import (
     WHERE_TO_FIND,
     WRONG_CODES_BLOCK,
     ExcessDecision,
+    MemberStatement,
     NumberSeries,
     SupplierInvoice,
     SupplierInvoiceStatus,
@@ -51,17 +53,34 @@ from domain.vouchers.questions import (
     vouchers,
 )
 from domain.vouchers.secret import TypedCode, code_of
+from domain.vouchers.statements import (
+    DOWNLOAD,
+    LINK_LASTS,
+    StatementLine,
+    due_members,
+    issue_member_statements,
+    issue_statement,
+    issued_by,
+    lines_of,
+    papers,
+    statement,
+    statements,
+)
 
 __all__ = [
     "CERTIFICATION",
+    "DOWNLOAD",
     "INVOICE_LIFE",
     "LIFE",
+    "LINK_LASTS",
     "STATUS_CODES",
     "STATUS_LABELS",
     "WHERE_TO_FIND",
     "WRONG_CODES_BLOCK",
     "ExcessDecision",
+    "MemberStatement",
     "NumberSeries",
+    "StatementLine",
     "SupplierInvoice",
     "SupplierInvoiceStatus",
     "TypedCode",
@@ -75,19 +94,27 @@ __all__ = [
     "code_of",
     "decide_excess",
     "deliver",
+    "due_members",
     "expire",
     "invoice",
     "invoices",
+    "issue_member_statements",
+    "issue_statement",
+    "issued_by",
     "kind",
     "kinds",
     "letters",
+    "lines_of",
     "member",
     "order_by",
+    "papers",
     "presented",
     "record_invoice",
     "request",
     "require_open_space",
     "reveal",
+    "statement",
+    "statements",
     "suppliers",
     "unblock",
     "verify",

@@ -1,16 +1,18 @@
 """What is written about vouchers."""
 
+from datetime import date
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import calendar
+from domain import calendar, money
 from domain.access import ISSUER_STAFF, User
 from domain.notices import Letter, writes
-from domain.parties import Merchant
+from domain.parties import Holder, Merchant
 from domain.texts import Locale, Text
-from domain.vouchers.life import Voucher
+from domain.vouchers.life import MemberStatement, Voucher
+from domain.vouchers.statements import papers
 
 
 @writes("voucher_blocked")
@@ -41,3 +43,24 @@ async def _voucher_blocked(connection: AsyncConnection, tenant: int, voucher_id:
         Letter(email, Locale(locale or Locale.FR), subject, "voucher_blocked", facts)
         for email, locale in sorted({(reader.email, reader.locale) for reader in readers}, key=str)
     ]
+
+
+@writes("member_statement")
+async def _member_statement(connection: AsyncConnection, tenant: int, statement_id: UUID) -> list[Letter]:
+    """To the member, with its pages (V22)."""
+    table = MemberStatement.table.c
+    row = (
+        await connection.execute(
+            sa.select(table.period, table.total, Holder.table.c.email)
+            .join(Holder.table, Holder.table.c.id == table.holder_id)
+            .where(table.id == statement_id)
+        )
+    ).one()
+    if row.email is None:
+        return []
+    (paper,) = await papers(connection, statement_id=statement_id)
+    locale = Locale(paper.words["language"])
+    first_day = date.fromisoformat(f"{row.period}-01")
+    facts = {"month": calendar.month_style(first_day, locale), "total": money.shown(row.total)}
+    subject = Text("Votre relevé de bons – {month}", "Your statement of vouchers – {month}")
+    return [Letter(row.email, locale, subject, "member_statement", facts, papers=[paper])]

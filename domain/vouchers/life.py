@@ -11,6 +11,7 @@ from domain.access import ISSUER_STAFF, Actor
 from domain.db import Entity, Row, column
 from domain.ledger import DerivedAccount, held_account_of, merchant_account_of
 from domain.lifecycle import Lapse, Lifecycle
+from domain.parties import Channel
 from domain.texts import Text
 
 # ── statuses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,6 +174,31 @@ class Voucher(
         return merchant_account_of(self.supplier_id)
 
 
+class MemberStatement(
+    Entity,
+    table="member_statements",
+    prefix="mstm",
+    app="SELECT, INSERT",
+    constraints=(
+        sa.Index("member_statements_holder_idx", "tenant", "holder_id", "issued_at", "id"),
+        sa.Index("member_statements_list_idx", "tenant", "issued_at", "id"),
+        sa.CheckConstraint(r"period ~ '^\d{4}-(0[1-9]|1[0-2])$'", name="period"),
+        sa.CheckConstraint("total > 0", name="total"),
+    ),
+):
+    """What a member was billed for until the end of a month ("2026-11"), and had not been told before (V22). Its lines
+    are the invoices that name it; `total` is their sum, in cents. `job_id` is what issued it, and prints it when it
+    goes by post."""
+
+    holder_id: UUID = column(references="holders")
+    job_id: UUID = column(references="jobs", index=True)
+    period: str
+    total: int
+    channel: Channel
+    issued_at: datetime
+    version: int = 0
+
+
 class SupplierInvoice(
     Entity,
     table="supplier_invoices",
@@ -183,10 +209,12 @@ class SupplierInvoice(
         sa.CheckConstraint("amount > 0 AND excess >= 0 AND excess < amount", name="amount"),
         sa.CheckConstraint("(excess = 0) = (status = 'RECORDED')", name="excess"),
         sa.CheckConstraint("(decided_at IS NOT NULL) = (status IN ('EXCESS_PAID', 'EXCESS_REFUSED'))", name="decided"),
+        sa.CheckConstraint("statement_id IS NULL OR status <> 'TO_DECIDE'", name="statement"),
     ),
 ):
     """What a supplier asks for a voucher, in cents. `excess` is what exceeds the voucher's value; it is never paid
-    without a person deciding (AV6). The document is the paper itself, scanned, where it was handed in."""
+    without a person deciding (AV6). The document is the paper itself, scanned, where it was handed in. `statement_id`
+    is where its member was told of it; null until then."""
 
     supplier_id: UUID = column(references="merchants")
     voucher_id: UUID = column(references="vouchers", unique=True)
@@ -197,7 +225,13 @@ class SupplierInvoice(
     status: SupplierInvoiceStatus
     recorded_at: datetime
     decided_at: datetime | None = None
+    statement_id: UUID | None = column(default=None, references="member_statements", index=True)
     version: int = 0
+
+    @property
+    def billed(self) -> int:
+        """What the member owes for it, in cents: all of it, less an excess that is not paid."""
+        return self.amount if self.status is SupplierInvoiceStatus.EXCESS_PAID else self.amount - self.excess
 
     @property
     def decision(self) -> ExcessDecision | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, get_type_hints
 from uuid import UUID, uuid4
 
@@ -15,6 +15,7 @@ import pytest
 
 from domain import documents, jobs, messages, payments, push, sign_in, vouchers
 from domain.access import Actor, Right, Role
+from domain.calendar import PARIS
 from domain.codes import digest, new_id, new_token
 from domain.db import APP, OWNER, PROTECTION, READER, Database, connect_as, metadata
 from domain.errors import Refused
@@ -184,7 +185,24 @@ async def _vouchers(world: World, member: Actor) -> dict[str, UUID]:
         assert isinstance(invoice, vouchers.SupplierInvoice) and invoice.document_id is not None
         made["scan" if name == "invoiced" else "other_scan"] = invoice.document_id
         made["recorded" if name == "invoiced" else "to_decide"] = invoice.id
+        if name == "invoiced":
+            made["statement"] = await _statement(world)
     return made
+
+
+async def _statement(world: World) -> UUID:
+    """What the member was billed for, told it."""
+    agent = await world.user("agence", Role.ISSUER_AGENT)
+    month = datetime.now(PARIS).date()
+    job = await perform(world.database, agent, vouchers.issue_member_statements, month=month, locale=Locale.FR)
+    assert isinstance(job, jobs.Job)
+    await perform(world.database, world.system, jobs.start, job.id)
+    statement = await perform(
+        world.database, world.system, vouchers.issue_statement, job.id, 1, new_id(), world.holders["ines"].id
+    )
+    assert isinstance(statement, vouchers.MemberStatement)
+    await perform(world.database, world.system, jobs.finish_without_file, job.id, 1, new_id(), 1)
+    return statement.id
 
 
 async def _export(world: World, manager: Actor) -> None:
@@ -254,6 +272,14 @@ def piece(**values: str) -> str:
 def _copied(table: str, where: str, given: dict[str, str], *columns: str) -> str:
     values = ", ".join(given.get(name, name) for name in columns)
     return f"INSERT INTO {table} (tenant, {', '.join(columns)}) SELECT tenant, {values} FROM {table} WHERE {where}"
+
+
+def statement(**values: str) -> str:
+    """Another statement, like the one there is but with these values."""
+    columns = vouchers.MemberStatement.columns
+    values = {"id": "'{new}'"} | values
+    chosen = ", ".join(values.get(name, name) for name in columns)
+    return f"INSERT INTO member_statements ({', '.join(columns)}) SELECT {chosen} FROM member_statements"
 
 
 USED_KEY: Final = (
@@ -366,6 +392,16 @@ REFUSALS: Final = {
         "supplier_invoices_decided_check",
         invoice("to_decide", status="'EXCESS_PAID'"),
     ),
+    "told of an excess that nobody has decided": (
+        "supplier_invoices_statement_check",
+        invoice("to_decide", statement_id="'{statement}'"),
+    ),
+    "on a statement that is not there": (
+        "supplier_invoices_tenant_statement_id_fkey",
+        invoice("recorded", statement_id="'{new}'"),
+    ),
+    "a statement of nothing": ("member_statements_total_check", statement(total="0")),
+    "a statement of a thirteenth month": ("member_statements_period_check", statement(period="'2026-13'")),
     "an excess paid that was never asked": ("lifecycle", invoice("recorded", status="'EXCESS_PAID'")),
     "a second invoice for a voucher": (
         "supplier_invoices_tenant_voucher_id_key",

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from inspect import isawaitable
 from itertools import count
 from typing import Any
@@ -33,6 +34,7 @@ from graphql import (
 from api.schema import GRAPHQL_SCHEMA
 from domain import jobs, payments, users, vouchers
 from domain.access import Actor, Right, Role, User
+from domain.calendar import PARIS
 from domain.codes import global_id
 from domain.db import Database
 from domain.errors import Refused
@@ -101,6 +103,7 @@ class Stage:
     devices: dict[str, Client] = field(default_factory=dict)
     actors: dict[str, Actor] = field(default_factory=dict)
     jobs: dict[Any, str] = field(default_factory=dict)
+    statements: dict[str, str] = field(default_factory=dict)
     words: set[Word] = field(default_factory=set)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -178,6 +181,29 @@ class Stage:
         assert isinstance(made, vouchers.SupplierInvoice)
         self.word("voucher", side.whose, made.global_id)
         return made
+
+    async def statement(self, side: Side) -> str:
+        """What that side's holder was told of an invoice, once for all."""
+        if side.whose not in self.statements:
+            voucher, world = await self.voucher(side, presented=True), side.world
+            await perform(
+                self.database,
+                side.signatory,
+                vouchers.record_invoice,
+                voucher_number=str(voucher.number),
+                code=self.typed(side, voucher),
+                invoice_number=self.word("voucher", side.whose),
+                amount="12,00",
+            )
+            month = datetime.now(PARIS).date()
+            agent = world.users["agent"]
+            await perform(self.database, agent, vouchers.issue_member_statements, month=month, locale=Locale.FR)
+            asked = "SELECT statement_id FROM supplier_invoices WHERE voucher_id = $1 AND statement_id IS NOT NULL"
+            async with asyncio.timeout(30):
+                while not (rows := await world.as_owner(asked, voucher.id)):  # noqa: ASYNC110 — a worker does it
+                    await asyncio.sleep(0.05)
+            self.statements[side.whose] = global_id("mstm", world.tenant, rows[0]["statement_id"])
+        return self.statements[side.whose]
 
     async def person(self, side: Side) -> str:
         """A new user at that side's point of sale."""
@@ -294,6 +320,7 @@ async def _fill(stage: Stage) -> None:
         )
     await ours.user("admin", Role.ISSUER_ADMIN)
     await ours.user("agent", Role.ISSUER_AGENT)
+    await theirs.user("agent", Role.ISSUER_AGENT)
     for login, rights in (("reader", frozenset({Right.EXPORT})), ("temporary", EVERYTHING)):
         await ours.user(login, Role.MERCHANT_STAFF, merchant="708900", grants={"P001": rights})
     await ours.as_owner(
@@ -307,6 +334,7 @@ async def _fill(stage: Stage) -> None:
             await stage.request(side, **kind)
         await stage.voucher(side)
         await stage.invoice(side)
+        await stage.statement(side)
         stage.jobs[side.whose] = await _export(stage, side.staff)
     for role in ("admin", "agent", "signatory", "reader"):
         stage.jobs[role] = await _export(stage, stage.actors[role])
@@ -558,6 +586,10 @@ async def _invoice_id(s: Stage, side: Side, role: str) -> Given:
     return {"id": (await s.invoice(side)).global_id}
 
 
+async def _statement_id(s: Stage, side: Side, role: str) -> Given:
+    return {"id": await s.statement(side)}
+
+
 async def _excess(s: Stage, side: Side, role: str) -> Given:
     return _input(supplierInvoiceId=(await s.invoice(side)).global_id, decision="PAID")
 
@@ -780,6 +812,23 @@ ROWS: dict[str, Row] = {
         """,
         of_vouchers=True,
     ),
+    "Query.memberStatements": Row(
+        lambda s, side, role: {},
+        """
+        admin agent holder: ok
+        signatory staff reader: FORBIDDEN
+        """,
+        of_nobody=True,
+        of_vouchers=True,
+    ),
+    "Mutation.issueMemberStatements": Row(
+        lambda s, side, role: _input(month=datetime.now(PARIS).date().isoformat()),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
     "Mutation.requestVoucher": Row(
         lambda s, side, role: _input(supplierId=side.merchant.global_id, amount="12,00"),
         """
@@ -893,6 +942,15 @@ NODES: dict[str, Row] = {
         admin agent: ok ok ok null
         signatory staff reader: ok ok null null
         holder: null
+        """,
+        of_vouchers=True,
+    ),
+    "MemberStatement": Row(
+        _statement_id,
+        """
+        admin agent: ok ok ok null
+        signatory staff reader: null
+        holder: ok null null null
         """,
         of_vouchers=True,
     ),

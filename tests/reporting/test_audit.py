@@ -22,10 +22,10 @@ from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
 from domain.errors import Refused
-from domain.parties import Holder, create_holder, credit_holder, update_merchant
+from domain.parties import Channel, Holder, create_holder, credit_holder, update_merchant
 from domain.payments import PaymentRequest
 from domain.texts import Locale
-from domain.vouchers import SupplierInvoice, TypedCode, Voucher
+from domain.vouchers import MemberStatement, SupplierInvoice, TypedCode, Voucher
 from domain.work import Key, perform
 from escarcelle import database as escarcelle_database
 from reporting import audit
@@ -200,6 +200,8 @@ _NAMES = {
     "members": "vouchers name a member, a supplier and a kind",
     "numbers": "the numbers of a series and year follow each other without a gap, up to its last",
     "invoices": "invoices have what their status says, and exceed by what their voucher does not cover",
+    "statements": "statements have lines of their member alone, billed until the end of their month, and their sum",
+    "debts": "what statements tell is what their members' debts grew by",
     "guarantees": "guarantees, bills and excesses stand in the ledger, side by side with their vouchers and invoices",
     "pending": "requests, vouchers and files have the deadlines of their status pending, and no others",
     "due": "deadlines fall when their requests and vouchers say",
@@ -416,7 +418,12 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("invoices", "{change_invoice} excess = excess + 1 WHERE id = '{to_decide}'"),
     ("invoices", "{change_invoice} amount = amount + 1 WHERE id = '{to_decide}'"),
     ("invoices", "{free_invoice}_excess_check", "{change_invoice} status = 'RECORDED' WHERE id = '{to_decide}'"),
-    ("invoices", "{free_invoice}_excess_check", "{change_invoice} status = 'TO_DECIDE' WHERE id = '{invoice}'"),
+    (
+        "invoices",
+        "{free_invoice}_excess_check",
+        "{free_invoice}_statement_check",
+        "{change_invoice} status = 'TO_DECIDE' WHERE id = '{invoice}'",
+    ),
     ("invoices", "{free_invoice}_decided_check", "{change_invoice} decided_at = NULL WHERE id = '{excess_paid}'"),
     ("invoices", "{free_invoice}_status_check", "{change_invoice} status = 'FROZEN' WHERE id = '{to_decide}'"),
     ("invoices", "{free_invoice}_amount_check", "{change_invoice} amount = 0 WHERE id = '{invoice}'"),
@@ -452,6 +459,32 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
         "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'vchr', '{invoiced}', 'bill', now())",
         "{post_side} ({tenant}, '{new}', '{debt}', 'EUR', -1), ({tenant}, '{new}', '{guarantee}', 'EUR', 1)",
     ),
+    # Statements.
+    ("statements", "UPDATE member_statements SET total = total + 1 WHERE id = '{statement}'"),
+    ("statements", "{change_invoice} statement_id = NULL WHERE tenant = {tenant}"),
+    ("statements", "{change_invoice} statement_id = '{new}' WHERE id = '{invoice}'"),
+    ("statements", "DELETE FROM member_statements WHERE id = '{statement}'"),
+    ("statements", "UPDATE member_statements SET holder_id = '{holder}' WHERE id = '{statement}'"),
+    ("statements", "UPDATE member_statements SET period = '2019-12' WHERE id = '{statement}'"),
+    ("statements", "UPDATE member_statements SET period = '2999-12' WHERE id = '{statement}'"),
+    ("statements", "UPDATE member_statements SET job_id = '{export}' WHERE id = '{statement}'"),
+    ("statements", "UPDATE jobs SET given = '{{\"month\": \"2019-12\"}}' WHERE id = '{statement_job}'"),
+    (
+        "statements",
+        "{free_invoice}_statement_check",
+        "{change_invoice} statement_id = '{statement}' WHERE id = '{to_decide}'",
+    ),
+    ("debts", "UPDATE member_statements SET total = total + 1 WHERE id = '{statement}'"),
+    ("debts", "{change_invoice} statement_id = NULL WHERE id = '{excess_paid}'"),
+    ("debts", "UPDATE transfers SET subject_id = '{new}' WHERE reason = 'bill' AND subject_id = '{invoiced}'"),
+    ("creations", "DELETE FROM journal WHERE kind = 'mstm.issue'"),
+    ("invoice lives", "DELETE FROM journal WHERE kind = 'sinv.state' AND subject_id = '{invoice}'"),
+    ("invoice lives", "{change_line} xact = '1' WHERE kind = 'sinv.state' AND subject_id = '{invoice}'"),
+    ("invoice lives", "{change_line} xact = '1' WHERE kind = 'mstm.issue'"),
+    ("voucher lines", "{change_line} amount = amount + 1 WHERE kind = 'sinv.state'"),
+    ("voucher lines", "{change_line} amount = amount + 1 WHERE kind = 'mstm.issue'"),
+    ("voucher lines", "{change_line} holder_id = '{holder}' WHERE kind = 'mstm.issue'"),
+    ("jobs", "UPDATE jobs SET file_name = NULL WHERE id = '{statement_job}'"),
     # Deadlines.
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{awaiting}'"),
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{to_validate}' AND name = 'expire'"),
@@ -787,6 +820,7 @@ class _Play:
     requests: dict[str, PaymentRequest]
     vouchers: dict[str, Voucher] = field(default_factory=dict)
     invoices: dict[str, SupplierInvoice] = field(default_factory=dict)
+    statement: MemberStatement = field(init=False)
     job: jobs.Job | None = None
 
     @classmethod
@@ -881,6 +915,27 @@ class _Play:
         ):
             made = await self.invoice(name, "200")
             await self.do(vouchers.decide_excess, self.agency, made.id, decision)
+        await self.state()
+
+    async def state(self) -> None:
+        """The member is told what it was billed for, in print."""
+        month = calendar.today(datetime.now().astimezone())
+        made = await perform(
+            self.world.database, self.agency, vouchers.issue_member_statements, month=month, locale=Locale.FR
+        )
+        assert isinstance(made, jobs.Job) and self.member.holder_id is not None
+        run = (made.id, 1, new_id())
+        await self.do(jobs.start, self.world.system, made.id)
+        told = await perform(
+            self.world.database, self.world.system, vouchers.issue_statement, *run, self.member.holder_id
+        )
+        assert isinstance(told, vouchers.MemberStatement)
+        self.statement = told
+        if told.channel is Channel.POST:
+            await perform(self.world.database, self.world.system, jobs.keep_chunk, *run, 0, b"%PDF")
+            await self.do(jobs.finish, self.world.system, *run, 1, "releves", 4)
+        else:
+            await self.do(jobs.finish_without_file, self.world.system, *run, 1)
 
     async def let_vouchers_expire(self) -> None:
         """Two that nobody has used; one of them is found expired before the sweep."""
@@ -1064,6 +1119,8 @@ class _Play:
             "to_decide": self.invoices["to_decide"].id,
             "document": self.invoices["to_decide"].document_id,
             "excess_paid": self.invoices["excess_paid"].id,
+            "statement": self.statement.id,
+            "statement_job": self.statement.job_id,
         }
         for name in ("issued", "revealed", "delivered", "taken_back", "tried", "blocked", "invoiced"):
             named[name] = self.vouchers[name].id

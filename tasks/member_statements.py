@@ -1,0 +1,57 @@
+"""Statements to members: each is issued by a deed of its own, so that a job that is begun anew issues nothing twice;
+those for the post are then printed into one file."""
+
+import asyncio
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from domain import jobs, vouchers
+from domain.access import Actor
+from domain.db import Database
+from domain.errors import Refused
+from domain.jobs import CHUNK_BYTES, Job
+from domain.texts import Text
+from domain.work import perform
+from reporting import pdf
+
+_FILE_STEM: Final = Text("releves-{period}", "statements-{period}")
+_SAY_EVERY: Final = 20
+_KEEP_EVERY_SECONDS: Final = 5
+
+
+async def issue(database: Database, job: Job, message_id: UUID) -> None:
+    """Issue a month's statements. Raises Refused when its user may no longer, Overtaken, and what breaks."""
+    keep = partial(perform, database, Actor(tenant=job.tenant))
+    run, period = (job.id, job.runs, message_id), job.given["month"]
+    async with database.reading(job.tenant) as connection:
+        user = await jobs.exporter(connection, job)
+        # What an earlier run has issued is done, and is printed with the rest.
+        done = await vouchers.issued_by(connection, job.id)
+        members = await vouchers.due_members(connection, period)
+    if user is None or not user.may_use("issueMemberStatements"):
+        raise Refused.forbidden()
+
+    total = done + len(members)
+    await keep(jobs.note_progress, *run, done, total)
+    for n, member in enumerate(members, start=1):
+        if await keep(vouchers.issue_statement, *run, member) is not None:
+            done += 1
+        if n % _SAY_EVERY == 0:
+            await keep(jobs.note_progress, *run, done, total)
+
+    async with database.snapshot(job.tenant) as connection:
+        papers = await vouchers.papers(connection, printed_by=job.id)
+    if not papers:
+        await keep(jobs.finish_without_file, *run, done)
+        return
+    printing = asyncio.create_task(
+        asyncio.to_thread(pdf.rendered, papers[0].template, [paper.words for paper in papers])
+    )
+    while not printing.done():
+        await keep(jobs.note_progress, *run, done, total)
+        await asyncio.wait({printing}, timeout=_KEEP_EVERY_SECONDS)
+    content = printing.result()
+    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
+        await keep(jobs.keep_chunk, *run, n, content[start : start + CHUNK_BYTES])
+    await keep(jobs.finish, *run, done, _FILE_STEM.in_locale(job.locale, period=period), len(content))

@@ -1,0 +1,375 @@
+"""Statements to members: what was billed for them is told once, by mail or by post (V22)."""
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from domain import jobs, vouchers
+from domain.access import Role
+from domain.calendar import PARIS
+from domain.codes import new_id, read_global_id, signed_token
+from domain.texts import Locale
+from domain.work import perform
+from escarcelle.clients import Client, Unexpected
+from reporting import pdf
+from tests.world import Running, World
+
+pytestmark = pytest.mark.anyio
+
+JOB = "id kind status done total downloadUrl problems { message }"
+WATCH = f"subscription ($id: ID!) {{ job(id: $id) {{ {JOB} }} }}"
+LIST = """{ memberStatements { totalCount nodes {
+  id period total { amount } pdfUrl
+  lines { supplierInvoiceNumber amount { amount } voucher { number presentation { secretCode } } }
+} } }"""
+INVOICE = "... on SupplierInvoice { id decision excess { amount } }"
+NOVEMBER = datetime(2026, 11, 10, 12, tzinfo=PARIS).astimezone(UTC)
+PAUL, ANNA = "44001234B", "44005678C"
+
+
+@dataclass
+class Cast:
+    """A federation; Paul, a member with a mail address; Anna, who wants post; a supplier; the agency."""
+
+    world: World
+    running: Running
+    agency: Client
+    supplier: Client
+    members: dict[str, Client]
+    numbers: "count[int]"
+
+    async def bill(self, member: str, value: str, invoiced: str | None = None) -> dict[str, Any]:
+        """The member's voucher of that value, used, and its invoice."""
+        client, given = self.members[member], {"supplierId": self.world.merchants["MO"].global_id, "amount": value}
+        shown = "... on Voucher { id number presentation { secretCode } }"
+        voucher = await client.do("requestVoucher", shown, **given)
+        voucher = await client.do("revealVoucherCode", shown, id=voucher["id"])
+        voucher = await client.do("deliverVoucher", shown, id=voucher["id"])
+        return await self.supplier.do(
+            "recordSupplierInvoice",
+            INVOICE,
+            voucherNumber=voucher["number"],
+            secretCode=voucher["presentation"]["secretCode"],
+            invoiceNumber=f"F-{next(self.numbers)}",
+            amount=invoiced or value,
+        )
+
+    async def wants_post(self, member: str) -> None:
+        """The member chooses, and has an address for it."""
+        address = {"street": "12 rue *des* #Acacias", "postcode": "44000", "town": "Nantes", "country": "FR"}
+        changes = {"statementBy": "POST", "postalAddress": address}
+        holder = self.world.holders[member].global_id
+        changed = await self.agency.do("updateHolder", "... on Holder { statementBy }", id=holder, **changes)
+        assert changed["statementBy"] == "POST"
+
+    async def ask(self, month: str = "2026-11-30", by: Client | None = None) -> dict[str, Any]:
+        """The job, or the refusal."""
+        return await (by or self.agency).do("issueMemberStatements", f"... on Job {{ {JOB} }}", month=month)
+
+    async def issue(self, month: str = "2026-11-30") -> dict[str, Any]:
+        """The job, done."""
+        state = await self.ask(month)
+        assert state["kind"] == "ISSUE_MEMBER_STATEMENTS", state
+        async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
+            async for event in events:
+                state = event["job"]
+        assert (state["status"], state["problems"]) == ("DONE", [])
+        return state
+
+    async def statements(self, by: Client | None = None) -> list[dict[str, Any]]:
+        """As one of them sees them, newest first."""
+        nodes: list[dict[str, Any]] = (await (by or self.agency).ask(LIST))["memberStatements"]["nodes"]
+        return nodes
+
+    async def get(self, link: str) -> httpx.Response:
+        """As a browser without any cookie."""
+        async with httpx.AsyncClient(base_url=self.running.url) as http:
+            return await http.get(urlsplit(link).path)
+
+    async def mailed(self, about: str) -> EmailMessage:
+        """The mail to Paul as it was sent."""
+        mail = await self.running.mail(f"{self.world.slug}-paul@example.com", about)
+        async with httpx.AsyncClient() as http:
+            raw = await http.get(f"{self.running.mail_page_url}/mails/{mail['key']}.eml")
+        message = message_from_bytes(raw.content, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        return message
+
+    async def debt(self, member: str) -> int:
+        """What the ledger says the member owes, in cents."""
+        return -await self.world.total(self.world.holders[member].id, "DEBT")
+
+
+@pytest.fixture
+async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
+    """Everyone, signed in, on 10 November 2026."""
+    await world.as_owner("UPDATE issuers SET name = 'Fédération de l''Ouest' WHERE tenant = $1", world.tenant)
+    await world.voucher_kind()
+    await world.merchant("MO", "Matériaux *de* l’Ouest #1", {"C1": "Comptoir de Nantes"})
+    await world.user("agence", Role.ISSUER_AGENT)
+    await world.user("mo", Role.MERCHANT_MANAGER, merchant="MO")
+    await world.member(PAUL, "Martin", email=f"{world.slug}-paul@example.com")
+    await world.member(ANNA, "Durand", email=f"{world.slug}-anna@example.com")
+    await world.freeze(NOVEMBER)
+    async with AsyncExitStack() as stack:
+
+        async def client(login: str) -> Client:
+            return await stack.enter_async_context(await running.client(world, login))
+
+        for reference in (PAUL, ANNA):
+            await world.user(reference, Role.HOLDER, holder=reference)
+        agency = await client("agence")
+        members = {reference: await client(reference) for reference in (PAUL, ANNA)}
+        everyone = Cast(world, running, agency, await client("mo"), members, count(1))
+        await everyone.wants_post(ANNA)
+        yield everyone
+
+
+# ── by mail, by post ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_V22_by_mail_with_the_statement_and_its_invoices_as_pages(cast: Cast) -> None:
+    await cast.bill(PAUL, "1300", "1234,56")
+    await cast.bill(PAUL, "20")
+    job = await cast.issue()
+    assert (job["done"], job["total"], job["downloadUrl"]) == (1, 1, None), "nothing to print"
+    mail = await cast.mailed("novembre 2026")
+    assert mail["Subject"].endswith("Votre relevé de bons – novembre 2026")
+    (attached,) = mail.iter_attachments()
+    assert (attached.get_content_type(), attached.get_filename()) == ("application/pdf", "releve-2026-11.pdf")
+    said = texts(attached.get_content())
+    for words in (
+        "1\u202f254,56\u00a0€", "1\u202f234,56\u00a0€", "20,00\u00a0€", "Martin", "Fédération de l'Ouest",
+        "Matériaux *de* l’Ouest #1", "F-1", "F-2", PAUL, "Relevé de vos bons – novembre 2026",
+    ):  # fmt: skip
+        assert squeezed(words) in said, words
+    assert await cast.debt(PAUL) == 1254_56
+
+
+async def test_V22_by_post_in_one_print_batch_that_staff_downloads(cast: Cast) -> None:
+    await cast.bill(ANNA, "50")
+    await cast.world.member("44000000A", "Arnaud", email=None)
+    await cast.world.user("44000000A", Role.HOLDER, holder="44000000A")
+    async with await cast.running.client(cast.world, "44000000A") as nobody_has_an_address:
+        cast.members["44000000A"] = nobody_has_an_address
+        await cast.bill("44000000A", "30")
+    job = await cast.issue("2026-11-01")
+    assert (job["done"], job["total"]) == (2, 2)
+    answer = await cast.get(job["downloadUrl"])
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["content-disposition"] == 'attachment; filename="releves-2026-11-2026-11-10.pdf"'
+    said = texts(answer.content)
+    for words in ("Durand", "12 rue *des* #Acacias", "44000 Nantes", "50,00\u00a0€", "Arnaud", "30,00\u00a0€"):
+        assert squeezed(words) in said, words
+    assert pages(answer.content) == 2
+    assert await cast.running.mails(f"{cast.world.slug}-anna@example.com") == []
+
+
+async def test_V22_a_member_reads_its_own_and_the_link_to_its_pages_ends(cast: Cast) -> None:
+    await cast.bill(PAUL, "20")
+    await cast.bill(ANNA, "30")
+    await cast.issue()
+    assert {each["total"]["amount"] for each in await cast.statements()} == {"20.00", "30.00"}
+    (mine,) = await cast.statements(cast.members[ANNA])
+    assert (mine["period"], mine["total"]) == ("2026-11", {"amount": "30.00"})
+    (line,) = mine["lines"]
+    assert (line["supplierInvoiceNumber"], line["amount"]["amount"]) == ("F-2", "30.00")
+    assert line["voucher"]["presentation"] == {"secretCode": None}
+    with pytest.raises(Unexpected, match="FORBIDDEN"):
+        await cast.supplier.ask(LIST)
+    assert (await cast.ask(by=cast.members[PAUL]))["code"] == "FORBIDDEN"
+
+    pages_of_it = await cast.get(mine["pdfUrl"])
+    assert pages_of_it.headers["content-type"] == "application/pdf"
+    assert squeezed("30,00\u00a0€") in texts(pages_of_it.content)
+    until, token = urlsplit(mine["pdfUrl"]).path.split("/")[-2:]
+    left = int(until) - datetime.now(UTC).timestamp()
+    assert timedelta(hours=23).total_seconds() < left <= vouchers.LINK_LASTS.total_seconds()
+    assert (await cast.get(f"/statements/{int(until) + 1}/{token}")).status_code == 404, "the end is signed too"
+    ended = int(datetime.now(UTC).timestamp()) - 1
+    tenant, statement = read_global_id(mine["id"])[1:]
+    token = signed_token(cast.world.secret_keys[0], f"{vouchers.DOWNLOAD} {ended}", tenant, statement)
+    assert (await cast.get(f"/statements/{ended}/{token}")).status_code == 410
+    await cast.world.as_owner("UPDATE holders SET member_since = NULL WHERE id = $1", cast.world.holders[ANNA].id)
+    try:
+        with pytest.raises(Unexpected, match="FORBIDDEN"):
+            await cast.statements(cast.members[ANNA])
+    finally:
+        await cast.world.as_owner(
+            "UPDATE holders SET member_since = '2020-01-01' WHERE id = $1", cast.world.holders[ANNA].id
+        )
+
+
+async def test_V22_who_reads_English_is_told_in_English(cast: Cast) -> None:
+    await cast.world.as_owner("UPDATE users SET locale = 'en' WHERE id = $1", cast.world.users[PAUL].user_id)
+    await cast.bill(PAUL, "1300", "1234,56")
+    await cast.issue()
+    mail = await cast.mailed("November 2026")
+    (attached,) = mail.iter_attachments()
+    assert attached.get_filename() == "statement-2026-11.pdf"
+    assert squeezed("€1,234.56") in texts(attached.get_content())
+    assert squeezed("Total you owe") in texts(attached.get_content())
+
+
+# ── what is told, and when ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_V22_issued_twice_nothing_is_told_twice_and_what_comes_later_is_told_next(cast: Cast) -> None:
+    await cast.bill(PAUL, "20")
+    await cast.issue()
+    again = await cast.issue()
+    assert (again["done"], again["total"], again["downloadUrl"]) == (0, 0, None)
+    assert len(await cast.statements()) == 1
+
+    last_minute = datetime(2026, 11, 30, 23, 59, tzinfo=PARIS).astimezone(UTC)
+    await cast.world.freeze(last_minute)
+    await cast.bill(PAUL, "30")
+    await cast.world.freeze(last_minute + timedelta(minutes=1))
+    await cast.bill(PAUL, "40")
+    await cast.issue("2026-11-15")
+    await cast.issue("2026-12-31")
+    told = [(each["period"], each["total"]["amount"]) for each in await cast.statements()]
+    assert told == [("2026-12", "40.00"), ("2026-11", "30.00"), ("2026-11", "20.00")]
+    assert await cast.debt(PAUL) == 90_00
+    async with cast.world.unchanged():
+        for month in ("2027-01-01", "1899-12-31"):
+            refused = await cast.ask(month)
+            assert (refused["code"], refused["problems"][0]["path"]) == ("INVALID", ["input", "month"])
+
+
+async def test_V22_an_excess_is_told_once_it_is_decided(cast: Cast) -> None:
+    paid, refused, waiting = [await cast.bill(PAUL, "20", "25,50") for _ in range(3)]
+    assert (await cast.issue())["total"] == 0, "all wait for a decision"
+    for invoice, decision in ((paid, "PAID"), (refused, "REFUSED")):
+        await cast.agency.do("decideExcess", INVOICE, supplierInvoiceId=invoice["id"], decision=decision)
+    await cast.issue()
+    (statement,) = await cast.statements()
+    assert [line["amount"]["amount"] for line in statement["lines"]] == ["25.50", "20.00"]
+    assert statement["total"]["amount"] == "45.50"
+    assert await cast.debt(PAUL) == 65_50, "with what the third one was guaranteed"
+    await cast.world.freeze(datetime(2026, 12, 1, 12, tzinfo=UTC))
+    await cast.agency.do("decideExcess", INVOICE, supplierInvoiceId=waiting["id"], decision="PAID")
+    assert (await cast.issue("2026-11-01"))["total"] == 0, "it was billed in December"
+    await cast.issue("2026-12-01")
+    assert [each["total"]["amount"] for each in await cast.statements()] == ["25.50", "45.50"]
+    assert await cast.debt(PAUL) == 71_00
+
+
+async def test_V22_a_job_begun_anew_issues_the_rest_and_prints_all(cast: Cast) -> None:
+    """As a worker that breaks off after the first statement leaves it to another."""
+    await cast.wants_post(PAUL)
+    for member in (PAUL, ANNA):
+        await cast.bill(member, "20")
+    world, database = cast.world, cast.world.database
+    actor = world.users["agence"]
+    # Nobody relays it: its row is taken in hand for longer than the test lasts.
+    await world.as_owner(
+        "CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN new.claim_at := now() + interval ''1 hour''; RETURN new; END'"
+    )
+    await world.as_owner(
+        "CREATE TRIGGER later BEFORE INSERT ON outbox FOR EACH ROW WHEN (new.topic = 'job') EXECUTE FUNCTION later()"
+    )
+    try:
+        job = await perform(database, actor, vouchers.issue_member_statements, month=NOVEMBER.date(), locale=Locale.FR)
+    finally:
+        await world.as_owner("DROP FUNCTION later CASCADE")
+    assert isinstance(job, jobs.Job)
+    await perform(database, world.system, jobs.start, job.id)
+    first = world.holders[PAUL].id
+    issued = await perform(database, world.system, vouchers.issue_statement, job.id, 1, new_id(), first)
+    assert isinstance(issued, vouchers.MemberStatement)
+    assert await perform(database, world.system, vouchers.issue_statement, job.id, 1, new_id(), first) is None
+
+    await world.as_owner("UPDATE outbox SET claim_at = now() WHERE payload ->> 'id' = $1", str(job.id))
+    async with asyncio.timeout(20), cast.agency.subscribe(WATCH, id=job.global_id) as events:
+        async for event in events:
+            state = event["job"]
+    assert (state["status"], state["done"], state["total"]) == ("DONE", 2, 2)
+    printed = texts((await cast.get(state["downloadUrl"])).content)
+    assert squeezed("Martin") in printed and squeezed("Durand") in printed
+    assert len(await cast.statements()) == 2
+    with pytest.raises(jobs.Overtaken):
+        await perform(database, world.system, vouchers.issue_statement, job.id, 1, new_id(), first)
+
+
+async def test_V22_two_jobs_at_once_tell_each_member_once(cast: Cast) -> None:
+    for _ in range(3):
+        await cast.bill(PAUL, "20")
+        await cast.bill(ANNA, "30")
+    both = await asyncio.gather(cast.issue(), cast.issue())
+    assert sum(job["done"] for job in both) == 2
+    assert {each["total"]["amount"] for each in await cast.statements()} == {"60.00", "90.00"}
+
+
+# ── the pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_people_typed_is_never_markup() -> None:
+    hostile = '#panic("x") *b* _i_ $x$ @ref <label> `raw` // no /* no */ \\ " ] } ${x} https://x.example'
+    words: dict[str, Any] = dict.fromkeys(("issuer", "test", "title", "intro", "question", "page"), hostile)
+    words |= {"language": "fr", "address": [hostile], "facts": [[hostile, hostile]], "columns": [hostile] * 5}
+    words |= {"rows": [[hostile] * 5], "total": [hostile, hostile]}
+    made = pdf.rendered("member_statement", [words])
+    assert b"/URI" not in made
+    assert squeezed("*b* _i_ $x$ @ref <label>") in texts(made)
+
+
+def texts(made: bytes) -> str:
+    """What a PDF says, without spaces: the glyphs of its pages, read back through each font's table of characters."""
+    streams = [zlib.decompress(each) for each in re.findall(rb"stream\r?\n(\x78.*?)\r?\nendstream", made, re.DOTALL)]
+    tables = [characters(stream.decode("latin-1")) for stream in streams if b"begincmap" in stream]
+    shown = [glyphs(stream) for stream in streams if b"BT" in stream and b"begincmap" not in stream]
+    assert tables and shown, "it has text"
+    return squeezed(" ".join("".join(table.get(g, "\ufffd") for g in page) for table in tables for page in shown))
+
+
+def pages(made: bytes) -> int:
+    """How many pages it has."""
+    return len(re.findall(rb"/Type\s*/Page\b", made))
+
+
+def characters(table: str) -> dict[int, str]:
+    """Glyph → characters, as a font's table says."""
+    found: dict[int, str] = {}
+    for block in re.findall(r"beginbfchar(.*?)endbfchar", table, re.DOTALL):
+        for glyph, text in re.findall(r"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
+            found[int(glyph, 16)] = bytes.fromhex(text).decode("utf-16-be")
+    for block in re.findall(r"beginbfrange(.*?)endbfrange", table, re.DOTALL):
+        for low, high, text in re.findall(r"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
+            for n, glyph in enumerate(range(int(low, 16), int(high, 16) + 1)):
+                found[glyph] = chr(ord(bytes.fromhex(text).decode("utf-16-be")) + n)
+    return found
+
+
+def glyphs(page: bytes) -> list[int]:
+    """What a page shows, in order, each by its number in its font."""
+    found: list[int] = []
+    for run in re.findall(rb"\bBT\b(.*?)\bET\b", page, re.DOTALL):
+        for literal in re.findall(rb"\(((?:\\.|[^\\()])*)\)", run, re.DOTALL):
+            plain = re.sub(rb"\\([0-7]{1,3}|.)", _unescaped, literal, flags=re.DOTALL)
+            found += [plain[n] * 256 + plain[n + 1] for n in range(0, len(plain) - 1, 2)]
+    return found
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    what = escape[1]
+    named = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
+    return bytes([int(what, 8)]) if what.isdigit() else named.get(what, what)
+
+
+def squeezed(words: str) -> str:
+    """Without spaces of any kind, which a page shows by moving on."""
+    return re.sub(r"\s", "", words)
