@@ -171,6 +171,15 @@ async def chunk(connection: AsyncConnection, document_id: UUID, n: int) -> bytes
     return content
 
 
+async def content_of(connection: AsyncConnection, document_id: UUID) -> bytes:
+    """A whole document."""
+    table = DocumentChunk.table.c
+    pieces = await connection.scalars(
+        sa.select(table.content).where(table.document_id == document_id).order_by(table.n)
+    )
+    return b"".join(pieces)
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -26,10 +26,19 @@ class Paper:
 
 
 @dataclass(frozen=True, slots=True)
+class Enclosure:
+    """A file that comes with a mail as it is."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Letter:
     """A mail about to be written. `facts` fill the subject and the template; `template` is a file in each language.
     The link ends with a signed token when it `signs` for something: a purpose and an identifier. Each of the `papers`
-    comes with it as a PDF."""
+    comes with it as a PDF, and then the `enclosures`."""
 
     to: str
     locale: Locale
@@ -39,6 +48,7 @@ class Letter:
     link_path: str = "/"
     signs: tuple[str, UUID] | None = None
     papers: Sequence[Paper] = ()
+    enclosures: Sequence[Enclosure] = ()
 
 
 @dataclass(frozen=True, slots=True)

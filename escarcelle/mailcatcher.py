@@ -25,7 +25,7 @@ from starlette.routing import Route
 from domain.texts import Locale, Text
 from escarcelle.embedded import private_folder
 
-_SIZE_LIMIT_BYTES = 2_000_000
+_SIZE_LIMIT_BYTES = 25_000_000
 _SHOWN = 500
 _NAME_TIME = "%Y%m%dT%H%M%S.%fZ"
 _RECIPIENTS_HEADER = "X-Escarcelle-Envelope-To"

@@ -84,6 +84,9 @@ class Post:
             for paper in letter.papers:
                 content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
                 mail.add_attachment(content, "application", "pdf", filename=paper.name)
+            for enclosed in letter.enclosures:
+                kind, subtype = enclosed.media_type.split("/")
+                mail.add_attachment(enclosed.content, kind, subtype, filename=enclosed.name)
         await self._send(mails)
 
     def compose(self, issuer: Issuer, letter: Letter, outbox_id: UUID, n: int) -> EmailMessage:

@@ -1,6 +1,7 @@
 """What is written about vouchers."""
 
 from datetime import date
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -8,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import calendar, money
 from domain.access import ISSUER_STAFF, User
-from domain.notices import Letter, writes
+from domain.documents import Document, content_of
+from domain.notices import Enclosure, Letter, writes
 from domain.parties import Holder, Merchant
-from domain.texts import Locale, Text
-from domain.vouchers.life import MemberStatement, Voucher
+from domain.texts import Fact, Locale, Text
+from domain.vouchers.life import MemberStatement, SupplierInvoice, Voucher
 from domain.vouchers.statements import papers
 
 
@@ -47,7 +49,7 @@ async def _voucher_blocked(connection: AsyncConnection, tenant: int, voucher_id:
 
 @writes("member_statement")
 async def _member_statement(connection: AsyncConnection, tenant: int, statement_id: UUID) -> list[Letter]:
-    """To the member, with its pages (V22)."""
+    """To the member, with its pages and the invoices that were handed in with a document (V22)."""
     table = MemberStatement.table.c
     row = (
         await connection.execute(
@@ -61,6 +63,36 @@ async def _member_statement(connection: AsyncConnection, tenant: int, statement_
     (paper,) = await papers(connection, statement_id=statement_id)
     locale = Locale(paper.words["language"])
     first_day = date.fromisoformat(f"{row.period}-01")
-    facts = {"month": calendar.month_style(first_day, locale), "total": money.shown(row.total)}
+    enclosed, left_out = await _enclosed(connection, statement_id)
+    facts: dict[str, Fact] = {
+        "month": calendar.month_style(first_day, locale),
+        "total": money.shown(row.total),
+        "left_out": left_out,
+    }
     subject = Text("Votre relevé de bons – {month}", "Your statement of vouchers – {month}")
-    return [Letter(row.email, locale, subject, "member_statement", facts, papers=[paper])]
+    return [Letter(row.email, locale, subject, "member_statement", facts, papers=[paper], enclosures=enclosed)]
+
+
+async def _enclosed(connection: AsyncConnection, statement_id: UUID) -> tuple[list[Enclosure], int]:
+    """The scanned invoices of a statement that fit into a mail, and how many do not."""
+    invoices, kept = SupplierInvoice.table.c, Document.table.c
+    rows = await connection.execute(
+        sa.select(*Document.selected())
+        .join(SupplierInvoice.table, invoices.document_id == kept.id)
+        .where(invoices.statement_id == statement_id)
+        .order_by(invoices.recorded_at, invoices.id)
+    )
+    found = [Document.from_row(row) for row in rows]
+    fitting, size = [], 0
+    for document in found:
+        if size + document.size <= _ENCLOSED_BYTES:
+            size += document.size
+            fitting.append(document)
+    enclosed = [
+        Enclosure(document.name, document.media_type, await content_of(connection, document.id)) for document in fitting
+    ]
+    return enclosed, len(found) - len(fitting)
+
+
+_ENCLOSED_BYTES: Final = 15 * 1024 * 1024
+"""What mail servers take without a question, with a third more for the way files travel in mails."""

@@ -1,6 +1,7 @@
 """Statements to members: what was billed for them is told once, by mail or by post (V22)."""
 
 import asyncio
+import json
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -50,21 +51,43 @@ class Cast:
     members: dict[str, Client]
     numbers: "count[int]"
 
-    async def bill(self, member: str, value: str, invoiced: str | None = None) -> dict[str, Any]:
-        """The member's voucher of that value, used, and its invoice."""
+    async def bill(
+        self, member: str, value: str, invoiced: str | None = None, scan: bytes | None = None
+    ) -> dict[str, Any]:
+        """The member's voucher of that value, used, and its invoice, perhaps with the scanned paper."""
         client, given = self.members[member], {"supplierId": self.world.merchants["MO"].global_id, "amount": value}
         shown = "... on Voucher { id number presentation { secretCode } }"
         voucher = await client.do("requestVoucher", shown, **given)
         voucher = await client.do("revealVoucherCode", shown, id=voucher["id"])
         voucher = await client.do("deliverVoucher", shown, id=voucher["id"])
-        return await self.supplier.do(
-            "recordSupplierInvoice",
-            INVOICE,
-            voucherNumber=voucher["number"],
-            secretCode=voucher["presentation"]["secretCode"],
-            invoiceNumber=f"F-{next(self.numbers)}",
-            amount=invoiced or value,
+        invoice = {
+            "voucherNumber": voucher["number"],
+            "secretCode": voucher["presentation"]["secretCode"],
+            "invoiceNumber": f"F-{next(self.numbers)}",
+            "amount": invoiced or value,
+        }
+        if scan is not None:
+            return await self._record_with(scan, invoice)
+        return await self.supplier.do("recordSupplierInvoice", INVOICE, **invoice)
+
+    async def _record_with(self, scan: bytes, invoice: dict[str, Any]) -> dict[str, Any]:
+        query = (
+            "mutation ($input: RecordSupplierInvoiceInput!, $key: ID!)"
+            f" {{ recordSupplierInvoice(input: $input, idempotencyKey: $key) {{ {INVOICE} }} }}"
         )
+        variables = {"input": invoice | {"document": None}, "key": invoice["invoiceNumber"]}
+        async with httpx.AsyncClient(base_url=self.running.url, timeout=30) as http:
+            response = await http.post(
+                "/graphql",
+                data={
+                    "operations": json.dumps({"query": query, "variables": variables}),
+                    "map": json.dumps({"0": ["variables.input.document"]}),
+                },
+                files={"0": (f"{invoice['invoiceNumber']}.pdf", scan, "application/pdf")},
+                headers={"authorization": f"Bearer {self.supplier.token}", "x-escarcelle-client": "tests"},
+            )
+        recorded: dict[str, Any] = response.json()["data"]["recordSupplierInvoice"]
+        return recorded
 
     async def wants_post(self, member: str) -> None:
         """The member chooses, and has an address for it."""
@@ -156,6 +179,20 @@ async def test_V22_by_mail_with_the_statement_and_its_invoices_as_pages(cast: Ca
     ):  # fmt: skip
         assert squeezed(words) in said, words
     assert await cast.debt(PAUL) == 1254_56
+
+
+async def test_V22_the_scanned_invoices_come_with_the_statement_as_far_as_a_mail_holds_them(cast: Cast) -> None:
+    small, large = b"%PDF-1.7\n" + bytes(range(256)) * 2_000, b"%PDF-1.7\n" + bytes(9_000_000)
+    for scan in (small, large, large, None):
+        assert (await cast.bill(PAUL, "10", scan=scan))["id"]
+    await cast.issue()
+    mail = await cast.mailed("novembre 2026")
+    attached = list(mail.iter_attachments())
+    assert [each.get_filename() for each in attached] == ["releve-2026-11.pdf", "F-1.pdf", "F-2.pdf"]
+    assert [each.get_content() for each in attached[1:]] == [small, large]
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert "1 facture(s) numérisée(s) trop volumineuse(s)" in body.get_content()
 
 
 async def test_V22_by_post_in_one_print_batch_that_staff_downloads(cast: Cast) -> None:

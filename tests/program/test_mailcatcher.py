@@ -160,9 +160,9 @@ def test_a_mail_that_breaks_the_rules_is_shown_all_the_same(catcher: _Catcher) -
     assert catcher.page.get(catcher.first_link()).status_code == 200
 
 
-def test_a_mail_over_two_megabytes_is_refused(catcher: _Catcher) -> None:
+def test_a_mail_over_twenty_five_megabytes_is_refused(catcher: _Catcher) -> None:
     with pytest.raises(smtplib.SMTPSenderRefused, match="exceeds"):
-        catcher.send(_mail(text="0123456789abcdef\n" * 130_000))
+        catcher.send(_mail(text="0123456789abcdef\n" * 1_600_000))
     assert catcher.page.get("/mails.json").json() == []
 
 
