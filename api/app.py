@@ -66,7 +66,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/readyz", pages.ready),
             Route("/p/{token}", pages.offer),
             Route("/files/{token}", pages.file),
-            Route("/statements/{until:int}/{token}", pages.statement),
+            Route("/statements/{token}", pages.statement),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
             Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),

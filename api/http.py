@@ -180,13 +180,13 @@ class Pages:
 
     async def statement(self, request: Request) -> Response:
         """A member's statement behind a signed link: 404 for a link that we have not signed, 410 once it has ended."""
-        locale, until = asked_locale(request.headers.get("accept-language")), request.path_params["until"]
+        locale = asked_locale(request.headers.get("accept-language"))
         keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
-            purpose = f"{vouchers.DOWNLOAD} {until}"
-            tenant, statement_id = codes.read_signed_token(keys, purpose, request.path_params["token"])
+            token = request.path_params["token"]
+            tenant, statement_id, expires_at = codes.read_expiring_token(keys, vouchers.DOWNLOAD, token)
             note_tenant(request.scope, tenant)
-            if datetime.now(UTC).timestamp() >= until:
+            if datetime.now(UTC) >= expires_at:
                 raise Refused(RefusalCode.TOO_LATE, _LINK_ENDED)
             async with self._services.database.reading(tenant) as connection:
                 (paper,) = await vouchers.papers(connection, statement_id=statement_id)

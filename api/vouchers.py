@@ -206,10 +206,9 @@ class MemberStatement(Node):
     @strawberry.field(description="Where its pages are, as PDF, for whoever has this address; for a day.")
     def pdf_url(self, info: Info) -> str:
         statement, settings = cast(flow.MemberStatement, self), info.context.services.settings
-        until = int((datetime.now(UTC) + flow.LINK_LASTS).timestamp())
-        key, purpose = settings.secret_keys[0].get_secret_value(), f"{flow.DOWNLOAD} {until}"
-        token = codes.signed_token(key, purpose, statement.tenant, statement.id)
-        return f"{settings.public_url}/statements/{until}/{token}"
+        expires_at = datetime.now(UTC) + flow.LINK_LASTS
+        token = codes.expiring_token(_keys(info.context)[0], flow.DOWNLOAD, statement.tenant, statement.id, expires_at)
+        return f"{settings.public_url}/statements/{token}"
 
 
 VoucherResult = result("VoucherResult", Voucher)

@@ -28,7 +28,7 @@ from domain.vouchers.life import MemberStatement, SupplierInvoice, SupplierInvoi
 from domain.work import Work
 
 DOWNLOAD: Final = "member statement"
-"""What the signature of a link to a statement's pages is for, followed by the second in which it ends."""
+"""What the signature of a link to a statement's pages is for."""
 
 LINK_LASTS: Final = timedelta(hours=24)
 """How long such a link leads there."""

@@ -1,6 +1,7 @@
 """Statements to members: what was billed for them is told once, by mail or by post (V22)."""
 
 import asyncio
+import base64
 import json
 import re
 import zlib
@@ -17,10 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from domain import jobs, vouchers
+from domain import documents, jobs, vouchers
 from domain.access import Role
 from domain.calendar import PARIS
-from domain.codes import new_id, read_global_id, signed_token
+from domain.codes import expiring_token, new_id, read_expiring_token, read_global_id
 from domain.texts import Locale
 from domain.work import perform
 from escarcelle.clients import Client, Unexpected
@@ -231,14 +232,24 @@ async def test_V22_a_member_reads_its_own_and_the_link_to_its_pages_ends(cast: C
     pages_of_it = await cast.get(mine["pdfUrl"])
     assert pages_of_it.headers["content-type"] == "application/pdf"
     assert squeezed("30,00\u00a0€") in texts(pages_of_it.content)
-    until, token = urlsplit(mine["pdfUrl"]).path.split("/")[-2:]
-    left = int(until) - datetime.now(UTC).timestamp()
-    assert timedelta(hours=23).total_seconds() < left <= vouchers.LINK_LASTS.total_seconds()
-    assert (await cast.get(f"/statements/{int(until) + 1}/{token}")).status_code == 404, "the end is signed too"
-    ended = int(datetime.now(UTC).timestamp()) - 1
-    tenant, statement = read_global_id(mine["id"])[1:]
-    token = signed_token(cast.world.secret_keys[0], f"{vouchers.DOWNLOAD} {ended}", tenant, statement)
-    assert (await cast.get(f"/statements/{ended}/{token}")).status_code == 410
+    token, now = urlsplit(mine["pdfUrl"]).path.split("/")[-1], datetime.now(UTC)
+    tenant, statement, until = read_expiring_token(cast.world.secret_keys, vouchers.DOWNLOAD, token)
+    assert (tenant, statement) == read_global_id(mine["id"])[1:]
+    assert timedelta(hours=23) < until - now <= vouchers.LINK_LASTS
+
+    def link(key: str, purpose: str, end: datetime) -> str:
+        return f"/statements/{expiring_token(key, purpose, tenant, statement, end)}"
+
+    key = cast.world.secret_keys[0]
+    assert (await cast.get(link(key, vouchers.DOWNLOAD, until))).status_code == 200
+    assert (await cast.get(link(key[::-1], vouchers.DOWNLOAD, until))).status_code == 404
+    assert (await cast.get(link(key, documents.DOWNLOAD, until))).status_code == 404
+    signed = bytearray(base64.urlsafe_b64decode(token))
+    # The last byte before the signature's sixteen belongs to the end.
+    signed[-17] ^= 1
+    changed = base64.urlsafe_b64encode(signed).decode()
+    assert (await cast.get(f"/statements/{changed}")).status_code == 404, "the end is signed too"
+    assert (await cast.get(link(key, vouchers.DOWNLOAD, now - timedelta(seconds=1)))).status_code == 410
     await cast.world.as_owner("UPDATE holders SET member_since = NULL WHERE id = $1", cast.world.holders[ANNA].id)
     try:
         with pytest.raises(Unexpected, match="FORBIDDEN"):
