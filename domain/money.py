@@ -54,6 +54,18 @@ def cents(text: str, field: str) -> int:
     return -amount if written["sign"] == "-" else amount
 
 
+def positive_cents(text: str, field: str) -> int:
+    """The same, for an amount that must be more than zero. Raises Refused as `cents` does, and AMOUNT_TOO_LOW."""
+    amount = cents(text, field)
+    if amount <= 0:
+        raise Refused(
+            RefusalCode.AMOUNT_TOO_LOW,
+            Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
+            field=field,
+        )
+    return amount
+
+
 def decimal(cents: int) -> str:
     """The exact amount in euros for programs, always with two decimals: "40.00", "-0.05"."""
     euros, fraction = divmod(abs(cents), 100)

@@ -333,14 +333,8 @@ async def credit_holder(work: Work, actor: Actor, holder_id: UUID, amount: str, 
     """The issuer puts value into a holder's wallet. Raises Refused: INVALID, AMOUNT_TOO_LOW,
     AMOUNT_TOO_HIGH, NOT_FOUND."""
     actor.require("creditHolder")
-    cents = money.cents(amount, "input.amount")
+    cents = money.positive_cents(amount, "input.amount")
     reason = fields.line(reason, "input.reason")
-    if cents <= 0:
-        raise Refused(
-            RefusalCode.AMOUNT_TOO_LOW,
-            Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
-            field="input.amount",
-        )
     if cents > LARGEST_CREDIT:
         raise Refused(
             RefusalCode.AMOUNT_TOO_HIGH,

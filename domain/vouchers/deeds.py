@@ -41,13 +41,7 @@ async def request(work: Work, actor: Actor, *, supplier_id: UUID, amount: str, k
     (AV5)."""
     actor.require("requestVoucher")
     assert actor.holder_id is not None, "a holder's user is a holder"
-    cents = money.cents(amount, "input.amount")
-    if cents <= 0:
-        raise Refused(
-            RefusalCode.AMOUNT_TOO_LOW,
-            Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
-            field="input.amount",
-        )
+    cents = money.positive_cents(amount, "input.amount")
     value = money.rounded_up_to_euro(cents)
 
     member, guarantee = await work.take(
@@ -196,14 +190,8 @@ async def record_invoice(
     Raises Refused: as `verify` does; WRONG_STATE for a voucher that is invoiced already, ALREADY_EXISTS for an invoice
     number that this supplier has used, INVALID, AMOUNT_TOO_LOW, FILE_INVALID."""
     actor.require("recordSupplierInvoice")
-    cents = money.cents(amount, "input.amount")
+    cents = money.positive_cents(amount, "input.amount")
     invoice_number = fields.line(invoice_number, "input.invoiceNumber", longest=40)
-    if cents <= 0:
-        raise Refused(
-            RefusalCode.AMOUNT_TOO_LOW,
-            Text("Le montant doit être supérieur à zéro.", "The amount must be more than zero."),
-            field="input.amount",
-        )
     media_type = documents.media_type_of(document, "input.document") if document is not None else None
     voucher = await _take_presented(work, actor, voucher_number, "input.voucherNumber")
     _check_code(work, voucher, code)
