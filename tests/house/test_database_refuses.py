@@ -276,10 +276,8 @@ def _copied(table: str, where: str, given: dict[str, str], *columns: str) -> str
 
 def statement(**values: str) -> str:
     """Another statement, like the one there is but with these values."""
-    columns = vouchers.MemberStatement.columns
-    values = {"id": "'{new}'"} | values
-    chosen = ", ".join(values.get(name, name) for name in columns)
-    return f"INSERT INTO member_statements ({', '.join(columns)}) SELECT {chosen} FROM member_statements"
+    columns = [name for name in vouchers.MemberStatement.columns if name != "tenant"]
+    return _copied("member_statements", "true", {"id": "'{new}'"} | values, *columns)
 
 
 USED_KEY: Final = (
