@@ -147,7 +147,7 @@ async def test_V1_the_space_opens_once_the_membership_is_recorded(cast: Cast) ->
         assert (await newcomer.ask(LIST))["vouchers"]["totalCount"] == 1
 
 
-async def test_V2_V18_a_voucher_on_a_Sunday_night_has_all_that_its_card_shows(cast: Cast) -> None:
+async def test_V2_V13_V18_a_voucher_on_a_Sunday_night_has_all_that_its_card_shows(cast: Cast) -> None:
     await cast.world.freeze(SUNDAY_NIGHT)
     voucher = await cast.request("123,01")
     assert (voucher["status"], voucher["statusCode"], voucher["statusLabel"]) == ("ISSUED", 1, "1-EMIS")
@@ -251,7 +251,7 @@ async def test_V8_V9_the_list_is_searched_over_what_it_shows(cast: Cast) -> None
 # ── at the counter ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_V10_V11_V12_V14_the_code_is_drawn_once_for_good(cast: Cast) -> None:
+async def test_V10_V11_V12_V14_AV3_the_code_is_drawn_once_for_good(cast: Cast) -> None:
     await cast.world.freeze(SUNDAY_NIGHT)
     voucher = await cast.request()
     assert (await cast.read(voucher))["presentation"] is None, "nothing is drawn before OK"
@@ -287,7 +287,7 @@ async def test_V11_the_code_is_in_no_list_no_row_and_nobody_else_s_view(cast: Ca
     assert not any(f'"{code}"' in line["detail"] for line in lines)
 
 
-async def test_V15_V16_V17_the_number_appears_with_the_delivery_once(cast: Cast) -> None:
+async def test_V15_V16_V17_AV2_the_number_appears_with_the_delivery_once(cast: Cast) -> None:
     await cast.world.freeze(SUNDAY_NIGHT)
     voucher = await cast.request()
     async with cast.world.unchanged():
