@@ -354,7 +354,7 @@ class AccessMutations:
     async def reset_password(self, info: Info, input: ResetPasswordInput) -> Done:
         context = info.context
         await context.services.sign_in_limits.count(_address(context))
-        keys = [key.get_secret_value() for key in context.services.settings.secret_keys]
+        keys = context.services.settings.keys
         tenant, reset_id = read_signed_token(keys, sign_in.RESET_LINK, input.token)
         device_token = await sign_in.reset_password(context.services.database, tenant, reset_id, input.new_password)
         _set_cookie(context, cookie(DEVICE_COOKIE, device_token, DEVICE_LASTS))

@@ -67,6 +67,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/p/{token}", pages.offer),
             Route("/files/{token}", pages.file),
             Route("/statements/{token}", pages.statement),
+            Route("/vouchers/{id}/{token}", pages.voucher),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
             Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),

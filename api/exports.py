@@ -67,7 +67,7 @@ class Job(Node):
         job, settings = _job(self), info.context.services.settings
         if job.file_bytes is None:
             return None
-        token = codes.signed_token(settings.secret_keys[0].get_secret_value(), jobs.DOWNLOAD, job.tenant, job.id)
+        token = codes.signed_token(settings.keys[0], jobs.DOWNLOAD, job.tenant, job.id)
         return f"{settings.public_url}/files/{token}"
 
 

@@ -29,6 +29,7 @@ from api.sight import note_tenant
 from api.transport import asked_locale
 from domain import codes, documents, jobs, money, payments, sign_in, vouchers
 from domain.errors import RefusalCode, Refused
+from domain.notices import Paper
 from domain.texts import Locale, Text
 from reporting import pdf
 
@@ -85,6 +86,10 @@ _RENDERED_AT_ONCE: Final = 2
 _LINK_ENDED: Final = Text(
     "Ce lien a expiré : rouvrez le relevé dans votre espace.", "This link has expired: open the statement again."
 )
+_PRINT_ENDED: Final = Text(
+    "Ce lien a expiré : rouvrez le bon dans votre espace.", "This link has expired: open the voucher again."
+)
+_STATUSES: Final = {RefusalCode.TOO_LATE: 410, RefusalCode.FORBIDDEN: 403}
 
 
 class Pages:
@@ -93,6 +98,7 @@ class Pages:
     def __init__(self, services: Services, newest_revision: str) -> None:
         self._services = services
         self._newest_revision = newest_revision
+        self._keys = services.settings.keys
         self._rendering = asyncio.Semaphore(_RENDERED_AT_ONCE)
 
     async def live(self, request: Request) -> Response:
@@ -165,8 +171,7 @@ class Pages:
         try:
             file = await self._file(request)
         except Refused as refused:
-            status = 410 if refused.code is RefusalCode.TOO_LATE else 404
-            return _page(status, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
+            return _refused(refused, locale)
         headers = {
             "content-type": file.media_type,
             "content-length": str(file.size),
@@ -181,18 +186,43 @@ class Pages:
     async def statement(self, request: Request) -> Response:
         """A member's statement behind a signed link: 404 for a link that we have not signed, 410 once it has ended."""
         locale = asked_locale(request.headers.get("accept-language"))
-        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
             token = request.path_params["token"]
-            tenant, statement_id, expires_at = codes.read_expiring_token(keys, vouchers.DOWNLOAD, token)
+            tenant, statement_id, expires_at = codes.read_expiring_token(self._keys, vouchers.DOWNLOAD, token)
             note_tenant(request.scope, tenant)
             if datetime.now(UTC) >= expires_at:
                 raise Refused(RefusalCode.TOO_LATE, _LINK_ENDED)
             async with self._services.database.reading(tenant) as connection:
                 (paper,) = await vouchers.papers(connection, statement_id=statement_id)
         except Refused as refused:
-            status = 410 if refused.code is RefusalCode.TOO_LATE else 404
-            return _page(status, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
+            return _refused(refused, locale)
+        return await self._rendered(paper)
+
+    async def voucher(self, request: Request) -> Response:
+        """A presented voucher to print, behind a link that its reader's session has signed: 404 for a link that we have
+        not signed, or that leads to nothing its reader sees, 410 once the link or the session has ended."""
+        locale = asked_locale(request.headers.get("accept-language"))
+        try:
+            prefix, tenant, voucher_id = codes.read_global_id(request.path_params["id"])
+            purpose = vouchers.page_purpose(voucher_id)
+            signed_for, session_id, expires_at = codes.read_expiring_token(
+                self._keys, purpose, request.path_params["token"]
+            )
+            if (prefix, tenant) != (vouchers.Voucher.prefix, signed_for):
+                raise Refused.not_found()
+            note_tenant(request.scope, tenant)
+            reader = await sign_in.actor_of_session(self._services.database, tenant, session_id)
+            if datetime.now(UTC) >= expires_at or reader is None or reader.must_change_password:
+                raise Refused(RefusalCode.TOO_LATE, _PRINT_ENDED)
+            locale = reader.locale or locale
+            async with self._services.database.reading(tenant) as connection:
+                paper = await vouchers.page_of(connection, reader, voucher_id, self._keys, locale)
+        except Refused as refused:
+            return _refused(refused, locale)
+        return await self._rendered(paper)
+
+    async def _rendered(self, paper: Paper) -> Response:
+        """It takes a core for a while: a few at once, in threads."""
         async with self._rendering:
             content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
         headers = {
@@ -204,15 +234,14 @@ class Pages:
 
     async def _file(self, request: Request) -> "_File":
         """Raises Refused: NOT_FOUND, TOO_LATE."""
-        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         token = request.path_params["token"]
         if len(token) == codes.EXPIRING_TOKEN_LENGTH:
-            tenant, document_id, expires_at = codes.read_expiring_token(keys, documents.DOWNLOAD, token)
+            tenant, document_id, expires_at = codes.read_expiring_token(self._keys, documents.DOWNLOAD, token)
             note_tenant(request.scope, tenant)
             async with self._services.database.reading(tenant) as connection:
                 document = await documents.document(connection, tenant, document_id, expires_at)
             return _File(tenant, document.id, document.name, document.media_type, document.size, documents.chunk)
-        tenant, job_id = codes.read_signed_token(keys, jobs.DOWNLOAD, token)
+        tenant, job_id = codes.read_signed_token(self._keys, jobs.DOWNLOAD, token)
         note_tenant(request.scope, tenant)
         async with self._services.database.reading(tenant) as connection:
             job = await jobs.file_of(connection, tenant, job_id)
@@ -231,9 +260,8 @@ class Pages:
     async def password(self, request: Request) -> Response:
         """Where a mailed link leads: a form for a new password, without a script. The device is known from then on."""
         locale, token = asked_locale(request.headers.get("accept-language")), request.path_params["token"]
-        keys = [key.get_secret_value() for key in self._services.settings.secret_keys]
         try:
-            tenant, reset_id = codes.read_signed_token(keys, sign_in.RESET_LINK, token)
+            tenant, reset_id = codes.read_signed_token(self._keys, sign_in.RESET_LINK, token)
             note_tenant(request.scope, tenant)
         except Refused as refused:
             return _page(404, locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>")
@@ -311,6 +339,12 @@ async def _typed(request: Request, field: str) -> str:
         return parse_qs(body.decode(), max_num_fields=10).get(field, [""])[0]
     except ValueError:
         raise Refused.invalid(field, "Le formulaire est illisible.", "The form cannot be read.") from None
+
+
+def _refused(refused: Refused, locale: Locale) -> Response:
+    return _page(
+        _STATUSES.get(refused.code, 404), locale, "Escarcelle", f"<p>{html.escape(refused.message(locale))}</p>"
+    )
 
 
 def _page(status: int, locale: Locale, title: str, body: str, *, form_action: str = "'none'") -> Response:

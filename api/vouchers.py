@@ -131,6 +131,18 @@ class Voucher(Node):
         may_see = info.context.someone.holder_id == voucher.holder_id and not _is_in_a_list(info)
         return PresentationOf(voucher, flow.code_of(voucher, _keys(info.context)) if may_see else None)
 
+    @strawberry.field(
+        description="Where its page to print is, as PDF, with the code for the member alone (V25); it opens for ten"
+        " minutes, while the caller's session lasts. Null until delivered, for a supplier, and in a list."
+    )
+    def pdf_url(self, info: Info) -> str | None:
+        voucher, actor, settings = _voucher(self), info.context.someone, info.context.services.settings
+        if not flow.has_page(voucher, actor) or actor.session_id is None or _is_in_a_list(info):
+            return None
+        purpose, expires_at = flow.page_purpose(voucher.id), datetime.now(UTC) + flow.PAGE_LASTS
+        token = codes.expiring_token(settings.keys[0], purpose, voucher.tenant, actor.session_id, expires_at)
+        return f"{settings.public_url}/vouchers/{voucher.global_id}/{token}"
+
     @strawberry.field(description="Whether wrong codes have blocked its number (V20).")
     def blocked(self) -> bool:
         return _voucher(self).blocked_at is not None
@@ -228,8 +240,8 @@ def _is_in_a_list(info: Info) -> bool:
     return False
 
 
-def _keys(context: Context) -> list[str]:
-    return [key.get_secret_value() for key in context.services.settings.secret_keys]
+def _keys(context: Context) -> tuple[str, ...]:
+    return context.services.settings.keys
 
 
 # ── finding them again ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -122,7 +122,7 @@ async def tell_devices(work: Work, notice: Notice, holder_id: UUID | None) -> No
 def signing_key(settings: Settings) -> ec.EllipticCurvePrivateKey:
     """What tells push services that it is us (VAPID). Devices register for one public key, so that it must last: it is
     derived from the oldest of SECRET_KEYS. When that one goes, devices have to register again."""
-    oldest = settings.secret_keys[-1].get_secret_value()
+    oldest = settings.keys[-1]
     # 16 bytes more than the order of the curve has: no remainder is then noticeably likelier than another.
     derived = HKDF(SHA256(), length=48, salt=None, info=b"escarcelle web push").derive(oldest.encode())
     return ec.derive_private_key(1 + int.from_bytes(derived) % (_P256_ORDER - 1), ec.SECP256R1())

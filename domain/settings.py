@@ -139,6 +139,11 @@ class Settings(BaseSettings):
             raise ValueError("must name the proxies: whoever is believed can sign in from any address it likes")
         return value
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The secret keys, open: the first signs, all are read."""
+        return tuple(key.get_secret_value() for key in self.secret_keys)
+
     @cached_property
     def public_host(self) -> str:
         """The host name that message identifiers carry."""

@@ -408,10 +408,22 @@ async def actor_of_token(database: Database, token: str) -> Actor | None:
         tenant = tenant_of_token(token)
     except Refused:
         return None
+    return await _actor_of_digest(database, tenant, digest(token))
+
+
+async def actor_of_session(database: Database, tenant: int, session_id: UUID) -> Actor | None:
+    """Who is signed in by this session; None when it is unknown, ended or expired."""
+    table = Session.table.c
+    async with database.reading(tenant) as connection:
+        token_digest = await connection.scalar(sa.select(table.token_digest).where(table.id == session_id))
+    return await _actor_of_digest(database, tenant, token_digest) if token_digest is not None else None
+
+
+async def _actor_of_digest(database: Database, tenant: int, token_digest: bytes) -> Actor | None:
     lookups = _LOOKUPS.get(database)
     if lookups is None:
         lookups = _LOOKUPS[database] = _Lookups()
-    row = await lookups.find(database, tenant, digest(token))
+    row = await lookups.find(database, tenant, token_digest)
     if row is None:
         return None
     granted = zip(row["point_of_sale_ids"] or (), row["rights"] or (), strict=True)

@@ -125,7 +125,7 @@ class Post:
         if letter.signs is None:
             return ""
         purpose, id_ = letter.signs
-        return signed_token(self._settings.secret_keys[0].get_secret_value(), purpose, tenant, id_)
+        return signed_token(self._settings.keys[0], purpose, tenant, id_)
 
     async def _send(self, mails: Sequence[EmailMessage]) -> None:
         refused: list[Exception] = []

@@ -163,7 +163,7 @@ class World:
     @property
     def secret_keys(self) -> list[str]:
         """The keys that the program was given, the newest first."""
-        return [key.get_secret_value() for key in self.servers.settings.secret_keys]
+        return list(self.servers.settings.keys)
 
     async def user(
         self,

@@ -37,6 +37,7 @@ from domain.vouchers.life import (
     VoucherStatus,
     allowed_actions,
 )
+from domain.vouchers.printed import PAGE_LASTS, has_page, page_of, page_purpose
 from domain.vouchers.questions import (
     VoucherOrder,
     invoice,
@@ -73,6 +74,7 @@ __all__ = [
     "INVOICE_LIFE",
     "LIFE",
     "LINK_LASTS",
+    "PAGE_LASTS",
     "STATUS_CODES",
     "STATUS_LABELS",
     "WHERE_TO_FIND",
@@ -96,6 +98,7 @@ __all__ = [
     "deliver",
     "due_members",
     "expire",
+    "has_page",
     "invoice",
     "invoices",
     "issue_member_statements",
@@ -107,6 +110,8 @@ __all__ = [
     "lines_of",
     "member",
     "order_by",
+    "page_of",
+    "page_purpose",
     "papers",
     "presented",
     "record_invoice",

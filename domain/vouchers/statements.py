@@ -24,7 +24,7 @@ from domain.jobs import FileFormat, Job, JobKind
 from domain.notices import Notice, Paper
 from domain.parties import Channel, Holder, Issuer, Merchant
 from domain.texts import Locale, Text
-from domain.vouchers.life import MemberStatement, SupplierInvoice, SupplierInvoiceStatus, Voucher
+from domain.vouchers.life import A_TEST, MemberStatement, SupplierInvoice, SupplierInvoiceStatus, Voucher
 from domain.work import Work
 
 DOWNLOAD: Final = "member statement"
@@ -245,7 +245,6 @@ _COLUMNS: Final = (
     Text("Montant", "Amount"),
 )
 _TOTAL: Final = Text("Total dont vous êtes redevable", "Total you owe")
-_TEST: Final = Text("Essai : aucune somme réelle n’est en jeu.", "A test: no real money is involved.")
 _QUESTION: Final = Text("Une question ? {contact}", "A question? {contact}")
 _PAGE: Final = Text("Page", "Page")
 
@@ -258,7 +257,7 @@ def _paper(
     words = {
         "language": locale.value,
         "issuer": issuer.name,
-        "test": _TEST.in_locale(locale) if issuer.sandbox else None,
+        "test": A_TEST.in_locale(locale) if issuer.sandbox else None,
         "address": _address(member, locale),
         "title": _TITLE.in_locale(locale, month=calendar.month_style(_first_day(issued.period), locale)),
         "facts": [

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import json
-import re
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from domain.texts import Locale
 from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from reporting import pdf
+from tests.flows.pages import pages, squeezed, texts
 from tests.world import Running, World
 
 pytestmark = pytest.mark.anyio
@@ -373,51 +372,3 @@ def test_what_people_typed_is_never_markup() -> None:
     made = pdf.rendered("member_statement", [words])
     assert b"/URI" not in made
     assert squeezed("*b* _i_ $x$ @ref <label>") in texts(made)
-
-
-def texts(made: bytes) -> str:
-    """What a PDF says, without spaces: the glyphs of its pages, read back through each font's table of characters."""
-    streams = [zlib.decompress(each) for each in re.findall(rb"stream\r?\n(\x78.*?)\r?\nendstream", made, re.DOTALL)]
-    tables = [characters(stream.decode("latin-1")) for stream in streams if b"begincmap" in stream]
-    shown = [glyphs(stream) for stream in streams if b"BT" in stream and b"begincmap" not in stream]
-    assert tables and shown, "it has text"
-    return squeezed(" ".join("".join(table.get(g, "\ufffd") for g in page) for table in tables for page in shown))
-
-
-def pages(made: bytes) -> int:
-    """How many pages it has."""
-    return len(re.findall(rb"/Type\s*/Page\b", made))
-
-
-def characters(table: str) -> dict[int, str]:
-    """Glyph → characters, as a font's table says."""
-    found: dict[int, str] = {}
-    for block in re.findall(r"beginbfchar(.*?)endbfchar", table, re.DOTALL):
-        for glyph, text in re.findall(r"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
-            found[int(glyph, 16)] = bytes.fromhex(text).decode("utf-16-be")
-    for block in re.findall(r"beginbfrange(.*?)endbfrange", table, re.DOTALL):
-        for low, high, text in re.findall(r"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>", block):
-            for n, glyph in enumerate(range(int(low, 16), int(high, 16) + 1)):
-                found[glyph] = chr(ord(bytes.fromhex(text).decode("utf-16-be")) + n)
-    return found
-
-
-def glyphs(page: bytes) -> list[int]:
-    """What a page shows, in order, each by its number in its font."""
-    found: list[int] = []
-    for run in re.findall(rb"\bBT\b(.*?)\bET\b", page, re.DOTALL):
-        for literal in re.findall(rb"\(((?:\\.|[^\\()])*)\)", run, re.DOTALL):
-            plain = re.sub(rb"\\([0-7]{1,3}|.)", _unescaped, literal, flags=re.DOTALL)
-            found += [plain[n] * 256 + plain[n + 1] for n in range(0, len(plain) - 1, 2)]
-    return found
-
-
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    what = escape[1]
-    named = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
-    return bytes([int(what, 8)]) if what.isdigit() else named.get(what, what)
-
-
-def squeezed(words: str) -> str:
-    """Without spaces of any kind, which a page shows by moving on."""
-    return re.sub(r"\s", "", words)
