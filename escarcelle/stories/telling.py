@@ -1,7 +1,12 @@
 """How a story is told: line by line, each expectation checked."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from email import message_from_bytes, policy
+from functools import cached_property
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -43,11 +48,10 @@ class Teller:
 
     async def mail(self, client: Client, is_it: Callable[[dict[str, Any]], bool], about: str) -> dict[str, Any] | None:
         """The mail, within ten seconds; None where the server has no mail catcher."""
-        response = await client.get("/mails")
-        if response.status_code == 404:
+        page = await self._mail_page(client)
+        if page is None:
             self.say("mail", "not looked at: this server keeps no mails")
             return None
-        page = str(response.url).rstrip("/")
         async with httpx.AsyncClient() as http:
 
             async def look() -> dict[str, Any] | None:
@@ -56,6 +60,36 @@ class Teller:
 
             found: dict[str, Any] = await within(10, look, about)
             return found
+
+    async def mails_so_far(self, client: Client) -> set[str]:
+        """The keys of all mails until now; none where the server has no mail catcher."""
+        page = await self._mail_page(client)
+        if page is None:
+            return set()
+        async with httpx.AsyncClient() as http:
+            return {mail["key"] for mail in (await http.get(f"{page}/mails.json")).json()}
+
+    async def enclosed(self, client: Client, mail: dict[str, Any]) -> dict[str, bytes]:
+        """What comes with a mail, by the files' names."""
+        async with httpx.AsyncClient() as http:
+            raw = await http.get(f"{await self._mail_page(client)}/mails/{mail['key']}.eml")
+        message = message_from_bytes(raw.content, policy=policy.default)
+        return {each.get_filename() or "": each.get_content() for each in message.iter_attachments()}
+
+    def keep_pdf(self, who: str, name: str, content: bytes) -> None:
+        """Put it into the story's folder, and say where. Raises Unexpected when it is no PDF."""
+        self.expect(content[:5], b"%PDF-", f"the beginning of {name}")
+        file = self._folder / name
+        file.write_bytes(content)
+        self.say(who, f"{file} ({math.ceil(len(content) / 1000)} kB)")
+
+    @cached_property
+    def _folder(self) -> Path:
+        return Path(mkdtemp(prefix="escarcelle-demo-"))
+
+    async def _mail_page(self, client: Client) -> str | None:
+        response = await client.get("/mails")
+        return None if response.status_code == 404 else str(response.url).rstrip("/")
 
 
 async def within(seconds: float, look: Callable[[], Awaitable[Any | None]], about: str) -> Any:

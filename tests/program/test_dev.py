@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -173,6 +174,10 @@ def _plays(dev: Dev) -> None:
     played = dev.run("demo", "--url", dev.url)
     assert (played.returncode, played.stderr) == (0, ""), played.stdout
     assert played.stdout.endswith("All as told.\n")
+    kept = re.findall(r"^  file      (.+\.pdf) \(\d+ kB\)$", played.stdout, re.MULTILINE)
+    assert len(kept) == 2, "the voucher and the statement"
+    assert all(Path(name).is_relative_to(dev.folder) for name in kept)
+    assert all(Path(name).read_bytes().startswith(b"%PDF-") for name in kept)
 
 
 def _audits(dev: Dev) -> None:
@@ -477,9 +482,13 @@ def _plain_user(folder: Path) -> dict[str, Any]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Without the settings and the home folder of whoever runs the tests."""
+    """Without the settings and the folders of whoever runs the tests."""
     own = {name: value for name, value in os.environ.items() if name not in _OURS}
-    return own | {"HOME": str(home), "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])}
+    return own | {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
+    }
 
 
 def _descendants(process: int) -> set[int]:
