@@ -21,7 +21,7 @@ from domain import parties
 from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
 from domain.db import Database, Entity
 from domain.errors import Refused
-from domain.parties import Merchant, PointOfSale
+from domain.parties import Issuer, Merchant, PointOfSale
 from domain.settings import Settings
 from domain.sign_in import SEEN_EVERY, actor_of_token, note_seen
 from domain.texts import Locale, Text
@@ -39,6 +39,7 @@ _CHANGE_IT: Final = Text("Choisissez d’abord votre mot de passe.", "Choose you
 _SIGNED_OUT: Final = Text("Votre session est terminée.", "Your session has ended.")
 
 T = TypeVar("T")
+KnownT = TypeVar("KnownT", bound=Entity)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Context:
     token: str | None
     locale: Locale
     _ended: "asyncio.Future[str] | None" = None
-    _read: dict[tuple[type, UUID], Any] = field(default_factory=dict)
+    _read: dict[tuple[type, UUID | int], Any] = field(default_factory=dict)
+    _being_read: dict[tuple[type, UUID | int], asyncio.Lock] = field(default_factory=dict)
 
     # ── who ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,11 +135,6 @@ class Context:
         """These were read along with something else."""
         self._read.update({(type(entity), entity.id): entity for entity in entities})
 
-    def known_point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale | None:
-        """The same, if it was read already: a row that waits for nothing is shown at a fraction of the cost."""
-        known: PointOfSale | None = self._read.get((PointOfSale, point_of_sale_id))
-        return known
-
     async def point_of_sale(self, point_of_sale_id: UUID) -> PointOfSale:
         """A point of sale of something the caller sees."""
         found: PointOfSale = await self.once(
@@ -150,12 +147,33 @@ class Context:
         found: Merchant = await self.once(Merchant, merchant_id, lambda c: parties.merchant(c, merchant_id))
         return found
 
-    async def once(self, kind: type, id_: UUID, read: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        """What was remembered, or is read now and remembered."""
-        if (kind, id_) not in self._read:
-            async with self.reading() as connection:
-                self._read[kind, id_] = await read(connection)
-        return self._read[kind, id_]
+    async def issuer(self) -> Issuer:
+        """The caller's issuer."""
+        found: Issuer = await self.once(Issuer, self.someone.tenant, parties.issuer)
+        return found
+
+    async def now(self) -> datetime:
+        """The issuer's clock, read once: for what need not be exact to the second."""
+        tenant = self.someone.tenant
+        found: datetime = await self.once(datetime, tenant, lambda c: parties.now(c, tenant))
+        return found
+
+    async def once(self, kind: type, id_: UUID | int, read: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        """What was remembered, or is read now and remembered. Rows of a list ask at the same time: one of them reads,
+        the others wait for it."""
+        key = (kind, id_)
+        if key not in self._read:
+            async with self._being_read.setdefault(key, asyncio.Lock()):
+                if key not in self._read:
+                    async with self.reading() as connection:
+                        self._read[key] = await read(connection)
+            self._being_read.pop(key, None)
+        return self._read[key]
+
+    def known(self, kind: type[KnownT], id_: UUID) -> KnownT | None:
+        """The same, if it was read already: a row that waits for nothing is shown at a fraction of the cost."""
+        found: KnownT | None = self._read.get((kind, id_))
+        return found
 
 
 def _end_if_alive(reference: "weakref.ref[Context]") -> None:

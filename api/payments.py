@@ -139,7 +139,7 @@ class PaymentRequest(Node):
     @strawberry.field(description="Where it is collected.", graphql_type=shown.PointOfSale)
     def point_of_sale(self, info: Info) -> Any:
         place = _request(self).point_of_sale_id
-        return info.context.known_point_of_sale(place) or info.context.point_of_sale(place)
+        return info.context.known(parties.PointOfSale, place) or info.context.point_of_sale(place)
 
     @strawberry.field(description="The status, for people: “À valider”.")
     def status_label(self, info: Info, locale: Locale | None = None) -> str:

@@ -90,9 +90,10 @@ class Voucher(Node):
     valid_until: date = field("The last day on which it can be presented.")
 
     @strawberry.field(description="What it has in common with others.", graphql_type=VoucherKind)
-    async def kind(self, info: Info) -> object:
-        kind_id = _voucher(self).kind_id
-        return await info.context.once(flow.VoucherKind, kind_id, lambda c: flow.kind(c, kind_id))
+    def kind(self, info: Info) -> Any:
+        kind_id, context = _voucher(self).kind_id, info.context
+        known = context.known(flow.VoucherKind, kind_id)
+        return known or context.once(flow.VoucherKind, kind_id, lambda c: flow.kind(c, kind_id))
 
     @strawberry.field(description="The number of the status, as printed on the voucher (V9).")
     def status_code(self) -> int:
@@ -104,8 +105,7 @@ class Voucher(Node):
 
     @strawberry.field(description="What the supplier certifies by writing number and code down (V13).")
     async def certification(self, info: Info, locale: Locale | None = None) -> str:
-        async with info.context.reading() as connection:
-            issuer = await parties.issuer(connection)
+        issuer = await info.context.issuer()
         return flow.CERTIFICATION.in_locale(locale or info.context.locale, issuer=issuer.name)
 
     @strawberry.field(description="Where the member finds it (V7).")
@@ -113,13 +113,15 @@ class Voucher(Node):
         return in_language(flow.WHERE_TO_FIND, info, locale)
 
     @strawberry.field(description="Whose it is; a supplier sees reference and name only.", graphql_type=shown.Holder)
-    async def holder(self, info: Info) -> object:
-        actor, holder_id = info.context.someone, _voucher(self).holder_id
-        return await info.context.once(parties.Holder, holder_id, lambda c: flow.member(c, actor, holder_id))
+    def holder(self, info: Info) -> Any:
+        context, holder_id = info.context, _voucher(self).holder_id
+        known = context.known(parties.Holder, holder_id)
+        return known or context.once(parties.Holder, holder_id, lambda c: flow.member(c, context.someone, holder_id))
 
     @strawberry.field(description="Where it may be used.", graphql_type=shown.Merchant)
-    async def supplier(self, info: Info) -> object:
-        return await info.context.merchant(_voucher(self).supplier_id)
+    def supplier(self, info: Info) -> Any:
+        supplier_id = _voucher(self).supplier_id
+        return info.context.known(parties.Merchant, supplier_id) or info.context.merchant(supplier_id)
 
     @strawberry.field(
         description="The code and when it was drawn; null until then.", graphql_type=VoucherPresentation | None
@@ -172,8 +174,7 @@ class SupplierInvoice(Node):
         invoice, context = cast(flow.SupplierInvoice, self), info.context
         if invoice.document_id is None:
             return None
-        async with context.reading() as connection:
-            expires_at = await parties.now(connection, invoice.tenant) + documents.LINK_LASTS
+        expires_at = await context.now() + documents.LINK_LASTS
         token = codes.expiring_token(
             _keys(context)[0], documents.DOWNLOAD, invoice.tenant, invoice.document_id, expires_at
         )
@@ -181,9 +182,12 @@ class SupplierInvoice(Node):
 
     @strawberry.field(description="The voucher that guarantees it.", graphql_type=Voucher)
     async def voucher(self, info: Info) -> object:
-        context = info.context
-        async with context.reading() as connection:
-            found = await flow.presented(connection, context.someone, cast(flow.SupplierInvoice, self).voucher_id)
+        context, voucher_id = info.context, cast(flow.SupplierInvoice, self).voucher_id
+        # Known from a list of this request alone: what a mutation has changed is read again.
+        found = context.known(flow.Voucher, voucher_id)
+        if found is None:
+            async with context.reading() as connection:
+                found = await flow.presented(connection, context.someone, voucher_id)
         assert found is not None, "who sees an invoice sees its voucher"
         return found
 
@@ -311,8 +315,8 @@ class VoucherQueries:
         columns, descending = flow.order_by(order_by, context.someone.tenant)
 
         def read(row: Sequence[Any]) -> flow.Voucher:
-            voucher, kind = flow.voucher_and_kind(row)
-            context.remember(kind)
+            voucher, *those = flow.voucher_and_parties(row)
+            context.remember(*those)
             return voucher
 
         asked = flow.vouchers(context.someone, context.locale, search, status)
@@ -328,8 +332,13 @@ class VoucherQueries:
         after: str | None = None,
     ) -> PageOf[flow.SupplierInvoice]:
         context, table = info.context, flow.SupplierInvoice.table.c
+
+        def read(row: Sequence[Any]) -> flow.SupplierInvoice:
+            invoice, *those = flow.invoice_and_parties(context.someone, row)
+            context.remember(*those)
+            return invoice
+
         asked = flow.invoices(context.someone, search, with_excess)
-        read = flow.SupplierInvoice.from_row
         return await page(context, asked, read, (table.recorded_at, table.id), first=first, after=after)
 
     @question("The statements the viewer sees, newest first: a member's own.", Connection[MemberStatement])

@@ -41,6 +41,7 @@ from domain.vouchers.printed import PAGE_LASTS, has_page, page_of, page_purpose
 from domain.vouchers.questions import (
     VoucherOrder,
     invoice,
+    invoice_and_parties,
     invoices,
     kind,
     kinds,
@@ -50,7 +51,7 @@ from domain.vouchers.questions import (
     require_open_space,
     suppliers,
     voucher,
-    voucher_and_kind,
+    voucher_and_parties,
     vouchers,
 )
 from domain.vouchers.secret import TypedCode, code_of
@@ -100,6 +101,7 @@ __all__ = [
     "expire",
     "has_page",
     "invoice",
+    "invoice_and_parties",
     "invoices",
     "issue_member_statements",
     "issue_statement",
@@ -124,6 +126,6 @@ __all__ = [
     "unblock",
     "verify",
     "voucher",
-    "voucher_and_kind",
+    "voucher_and_parties",
     "vouchers",
 ]
