@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -64,6 +64,7 @@ class Context:
     _ended: "asyncio.Future[str] | None" = None
     _read: dict[tuple[type, UUID | int], Any] = field(default_factory=dict)
     _being_read: dict[tuple[type, UUID | int], asyncio.Lock] = field(default_factory=dict)
+    _lists: dict[tuple[type, UUID], Sequence[UUID]] = field(default_factory=dict)
 
     # ── who ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,7 +168,23 @@ class Context:
                 if key not in self._read:
                     async with self.reading() as connection:
                         self._read[key] = await read(connection)
-            self._being_read.pop(key, None)
+        return self._read[key]
+
+    def of_one_list(self, kind: type, ids: Sequence[UUID]) -> None:
+        """These were listed together: what one of them is asked for, all are."""
+        self._lists.update({(kind, each): ids for each in ids})
+
+    async def once_for_all(
+        self, kind: type, id_: UUID, read: Callable[[AsyncConnection, Sequence[UUID]], Awaitable[Mapping[UUID, Any]]]
+    ) -> Any:
+        """As `once`, by one question for all that were listed together; each is found."""
+        key, ids = (kind, id_), self._lists.get((kind, id_), (id_,))
+        if key not in self._read:
+            async with self._being_read.setdefault((kind, ids[0]), asyncio.Lock()):
+                if key not in self._read:
+                    async with self.reading() as connection:
+                        found = await read(connection, ids)
+                    self._read.update({(kind, each): found[each] for each in ids})
         return self._read[key]
 
     def known(self, kind: type[KnownT], id_: UUID) -> KnownT | None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import strawberry
 from graphql.pyutils import Path
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import parties as shown
 from api.context import Context
@@ -202,7 +203,15 @@ class MemberStatementLine:
     @strawberry.field(description="The voucher that guaranteed it.", graphql_type=Voucher)
     async def voucher(self, info: Info) -> object:
         context, voucher_id = info.context, cast(flow.StatementLine, self).voucher_id
-        return await context.once(flow.Voucher, voucher_id, lambda c: flow.voucher(c, context.someone, voucher_id))
+
+        async def read(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, flow.Voucher]:
+            asked = flow.vouchers(context.someone).where(flow.Voucher.table.c.id.in_(ids))
+            found = [flow.voucher_and_parties(row) for row in await connection.execute(asked)]
+            for _, *those in found:
+                context.remember(*those)
+            return {voucher.id: voucher for voucher, *_ in found}
+
+        return await context.once_for_all(flow.Voucher, voucher_id, read)
 
 
 @view(flow.MemberStatement, "What a member was billed for, told it once (V22).")
@@ -216,8 +225,15 @@ class MemberStatement(Node):
         description="The invoices, in the order in which they came.", graphql_type=list[MemberStatementLine]
     )
     async def lines(self, info: Info) -> list[flow.StatementLine]:
-        async with info.context.reading() as connection:
-            return await flow.lines_of(connection, cast(flow.MemberStatement, self).id)
+        context, statement_id = info.context, cast(flow.MemberStatement, self).id
+
+        async def read(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, list[flow.StatementLine]]:
+            lines = await flow.lines_of(connection, ids)
+            context.of_one_list(flow.Voucher, [line.voucher_id for each in ids for line in lines[each]])
+            return lines
+
+        found: list[flow.StatementLine] = await context.once_for_all(flow.StatementLine, statement_id, read)
+        return found
 
     @strawberry.field(description="Where its pages are, as PDF, for whoever has this address; for a day.")
     def pdf_url(self, info: Info) -> str:
@@ -348,7 +364,9 @@ class VoucherQueries:
         context, table = info.context, flow.MemberStatement.table.c
         await _require_open_space(context)
         asked, read = flow.statements(context.someone), flow.MemberStatement.from_row
-        return await page(context, asked, read, (table.issued_at, table.id), first=first, after=after)
+        found = await page(context, asked, read, (table.issued_at, table.id), first=first, after=after)
+        context.of_one_list(flow.StatementLine, [edge.node.id for edge in found.edges])
+        return found
 
 
 async def _require_open_space(context: Context) -> None:

@@ -130,9 +130,9 @@ async def statement(connection: AsyncConnection, actor: Actor, statement_id: UUI
     return MemberStatement.from_row(row) if row else None
 
 
-async def lines_of(connection: AsyncConnection, statement_id: UUID) -> list[StatementLine]:
-    """A statement's lines, in the order in which the invoices came."""
-    return (await _lines(connection, MemberStatement.table.c.id == statement_id))[statement_id]
+async def lines_of(connection: AsyncConnection, statement_ids: Sequence[UUID]) -> dict[UUID, list[StatementLine]]:
+    """Each statement's lines, in the order in which the invoices came."""
+    return await _lines(connection, MemberStatement.table.c.id.in_(statement_ids))
 
 
 async def papers(

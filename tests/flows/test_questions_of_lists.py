@@ -1,8 +1,10 @@
 """A list asks the database as often for fifty rows as for one."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -10,11 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from api.app import create_app
-from domain import documents, vouchers
+from domain import calendar, documents, jobs, vouchers
 from domain.access import Role
+from domain.texts import Locale
 from domain.work import perform
 from escarcelle.database import newest_revision
-from tests.world import Servers, World
+from tests.world import Running, Servers, World
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +28,10 @@ VOUCHER = """
 VOUCHERS = f"{{ vouchers(first: 100) {{ totalCount nodes {{ {VOUCHER} }} }} }}"
 INVOICES = f"""{{ supplierInvoices(first: 100) {{ totalCount nodes {{
   id invoiceNumber amount {{ formatted }} documentUrl voucher {{ {VOUCHER} }}
+}} }} }}"""
+STATEMENTS = f"""{{ memberStatements(first: 20) {{ totalCount nodes {{
+  period total {{ formatted }} pdfUrl
+  lines {{ supplierInvoiceNumber amount {{ formatted }} voucher {{ {VOUCHER} }} }}
 }} }} }}"""
 MEMBERS = [f"4400123{n}B" for n in range(10)]
 SUPPLIERS = [f"S{n}" for n in range(5)]
@@ -127,3 +134,38 @@ async def test_fifty_vouchers_and_their_invoices_take_no_more_questions_than_one
         assert invoice["voucher"]["holder"]["reference"] == MEMBERS[int(invoice["invoiceNumber"][2:]) % len(MEMBERS)]
         assert invoice["voucher"]["holder"]["email"] is None, "reference and name only"
         assert (invoice["voucher"]["pdfUrl"], invoice["voucher"]["presentation"]["secretCode"]) == (None, None)
+
+
+async def test_eleven_statements_take_no_more_questions_than_one(running: Running, world: World, ask: Ask) -> None:
+    assert running.url, "the task process issues them"
+    await _federation(world)
+    database, agency = world.database, world.users["agence"]
+    month = calendar.today(datetime.now(UTC))
+
+    unfinished = "SELECT 1 FROM jobs WHERE id = $1 AND status <> 'DONE'"
+
+    async def issue() -> None:
+        job = await perform(database, agency, vouchers.issue_member_statements, month=month, locale=Locale.FR)
+        assert isinstance(job, jobs.Job)
+        async with asyncio.timeout(20):
+            while await world.as_owner(unfinished, job.id):  # noqa: ASYNC110 — another process does it
+                await asyncio.sleep(0.05)
+
+    await _billed(world, 0)
+    await issue()
+    lists = [("agence", STATEMENTS), (MEMBERS[0], STATEMENTS)]
+    alone = [await ask(*each) for each in lists]
+    assert [[len(row["lines"]) for row in rows] for rows, _ in alone] == [[1], [1]]
+    for n in range(1, 41):
+        await _billed(world, n)
+    await issue()
+    together = [await ask(*each) for each in lists]
+    assert sorted(len(row["lines"]) for row in together[0][0]) == [1, *[4] * 10]
+    assert [len(row["lines"]) for row in together[1][0]] == [4, 1]
+    assert [count for _, count in together] == [count for _, count in alone]
+    for row in together[0][0]:
+        for line in row["lines"]:
+            n = int(line["supplierInvoiceNumber"].removeprefix("F-"))
+            assert line["amount"] == line["voucher"]["value"] == {"formatted": f"{n + 1},00\u00a0€"}
+            assert line["voucher"]["holder"]["reference"] == MEMBERS[n % len(MEMBERS)]
+    assert {line["voucher"]["holder"]["reference"] for row in together[1][0] for line in row["lines"]} == {MEMBERS[0]}
