@@ -101,6 +101,7 @@ async def test_logs_hold_no_secret_and_no_personal_data_even_when_all_breaks(
         await _forget_the_password(client, http, world, hidden, box)
         await _pay(client, http, world, hidden, box, people)
         await _take_a_file(client, http, hidden)
+        await _print_a_voucher(http, world, hidden, url)
         await _say_it_in_wrong_places(client, http, world, hidden)
         await _be_refused_by_the_database(client, http, world, hidden)
 
@@ -243,6 +244,26 @@ async def _take_a_file(client: Client, http: httpx.AsyncClient, hidden: Secrets)
     token = hidden.keep("download link", urlsplit(found["downloadUrl"]).path.rsplit("/", 1)[-1])
     assert (await http.get(f"/files/{token}")).status_code == 200
     assert (await http.get(f"/files/{token}x")).status_code == 404
+
+
+async def _print_a_voucher(http: httpx.AsyncClient, world: World, hidden: Secrets, url: str) -> None:
+    """Its link leads to the code."""
+    await world.voucher_kind()
+    await world.merchant("MO", "Matériaux de l’Ouest", {"C1": "Comptoir de Nantes"})
+    await world.member("44001234B", _FAMILY_NAME)
+    await world.user("44001234B", Role.HOLDER, holder="44001234B")
+    shown = "... on Voucher { id number pdfUrl }"
+    async with Client(url) as phone:
+        phone.token = hidden.keep("member's session", await world.session("44001234B"))
+        supplier = world.merchants["MO"].global_id
+        voucher = await phone.do("requestVoucher", shown, supplierId=supplier, amount="12")
+        await phone.do("revealVoucherCode", shown, id=voucher["id"])
+        delivered = await phone.do("deliverVoucher", shown, id=voucher["id"])
+    page = urlsplit(delivered["pdfUrl"]).path
+    token = hidden.keep("link to a voucher's page", page.rsplit("/", 1)[-1])
+    assert (await http.get(page)).content.startswith(b"%PDF-")
+    assert (await http.get(f"/vouchers/{voucher['id']}/{token}x")).status_code == 404
+    assert (await http.get(f"/vouchers/{token}/{token}")).status_code == 404
 
 
 async def _say_it_in_wrong_places(client: Client, http: httpx.AsyncClient, world: World, hidden: Secrets) -> None:
