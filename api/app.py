@@ -68,6 +68,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/files/{token}", pages.file),
             Route("/statements/{token}", pages.statement),
             Route("/vouchers/{id}/{token}", pages.voucher),
+            Route("/templates/{name}", pages.template),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
             Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),

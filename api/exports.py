@@ -36,11 +36,11 @@ class RowProblem:
     """A view of domain.jobs.RowProblem."""
 
     row: int | None = field("Which row; null when it is about the whole.")
-    column: str | None = field("Which column, when it is about one.")
+    column: str | None = field("The letter of the column, when it is about one.")
 
     @strawberry.field(description="What is wrong, in the caller's language.")
     def message(self, info: Info) -> str:
-        return cast(jobs.RowProblem, self).text.in_locale(info.context.locale)
+        return cast(jobs.RowProblem, self).said[info.context.locale]
 
 
 @view(jobs.Job, "Something that takes longer than an answer may. Watch it with the subscription `job`.")

@@ -31,7 +31,7 @@ from domain import codes, documents, jobs, money, payments, sign_in, vouchers
 from domain.errors import RefusalCode, Refused
 from domain.notices import Paper
 from domain.texts import Locale, Text
-from reporting import pdf
+from reporting import members_template, pdf
 
 log = structlog.get_logger(__name__)
 
@@ -230,6 +230,16 @@ class Pages:
             "content-disposition": f'attachment; filename="{paper.name}"',
             "cache-control": "private, no-store",
         }
+        return Response(content, headers=headers)
+
+    async def template(self, request: Request) -> Response:
+        """An empty workbook, which says nothing of anybody."""
+        name = request.path_params["name"]
+        locale = members_template.language_of(name)
+        if locale is None:
+            return PlainTextResponse("Not found\n", 404)
+        content = await asyncio.to_thread(members_template.made, locale)
+        headers = {"content-type": _MEDIA_TYPES[jobs.FileFormat.XLSX], "content-disposition": _attachment(name)}
         return Response(content, headers=headers)
 
     async def _file(self, request: Request) -> "_File":

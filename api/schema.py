@@ -16,6 +16,7 @@ from strawberry.tools import merge_types
 
 from api.access import AccessMutations, AccessQueries
 from api.exports import ExportMutations, ExportSubscriptions
+from api.imports import ImportMutations, ImportQueries
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
 from api.shapes import SCALARS, Info, Node, find_by_global_id, question, read_straight
@@ -31,9 +32,9 @@ class NodeQueries:
         return await find_by_global_id(info.context, id)
 
 
-Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries, VoucherQueries))
+Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries, VoucherQueries, ImportQueries))
 Mutation = merge_types(
-    "Mutation", (AccessMutations, PartyMutations, PaymentMutations, VoucherMutations, ExportMutations)
+    "Mutation", (AccessMutations, PartyMutations, PaymentMutations, VoucherMutations, ExportMutations, ImportMutations)
 )
 Subscription = merge_types("Subscription", (PaymentSubscriptions, ExportSubscriptions))
 

@@ -104,6 +104,8 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "recordSupplierInvoice": ISSUER_STAFF | MERCHANT,
     "decideExcess": ISSUER_STAFF,
     "issueMemberStatements": ISSUER_STAFF,
+    "importHolders": ISSUER_STAFF,
+    "holdersImportTemplate": ISSUER_STAFF,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 

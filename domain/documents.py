@@ -100,8 +100,8 @@ class File:
     __repr__ = __str__
 
 
-def media_type_of(file: File, field: str) -> MediaType:
-    """What a file is, by how it begins; what its sender calls it says nothing. Raises Refused (FILE_INVALID)."""
+def check_size(file: File, field: str) -> None:
+    """Raises Refused (FILE_INVALID) for a file that is too large."""
     if len(file.content) > MOST_BYTES:
         raise Refused(
             RefusalCode.FILE_INVALID,
@@ -109,6 +109,11 @@ def media_type_of(file: File, field: str) -> MediaType:
             field=field,
             most=MOST_BYTES // (1024 * 1024),
         )
+
+
+def media_type_of(file: File, field: str) -> MediaType:
+    """What a file is, by how it begins; what its sender calls it says nothing. Raises Refused (FILE_INVALID)."""
+    check_size(file, field)
     for media_type, beginning in _BEGINNINGS.items():
         if file.content.startswith(beginning):
             return media_type

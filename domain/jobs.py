@@ -4,10 +4,10 @@ what is done for many at once.
 A job begins with a row of the outbox. Its worker says how far it is, which also keeps that row in hand; when a worker
 breaks off, the row is handed to another, which begins anew. A run that has been overtaken writes nothing more, so that
 a file comes from one run and is whole. Files stand in the database, in chunks, where every process reaches them; after
-a day they go."""
+a day they go. A file that was handed in for a job stands there until the job is over."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -24,7 +24,7 @@ from domain.deadlines import when_due
 from domain.errors import RefusalCode, Refused
 from domain.lifecycle import Lifecycle
 from domain.parties import PointOfSale
-from domain.texts import Locale, Text
+from domain.texts import Fact, Locale, Text
 from domain.work import Work
 
 # ── statuses ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -44,6 +44,7 @@ class JobKind(StrEnum):
 
     EXPORT_PAYMENT_REQUESTS = "EXPORT_PAYMENT_REQUESTS"
     ISSUE_MEMBER_STATEMENTS = "ISSUE_MEMBER_STATEMENTS"
+    IMPORT_HOLDERS = "IMPORT_HOLDERS"
 
 
 class ExportFormat(StrEnum):
@@ -54,11 +55,13 @@ class ExportFormat(StrEnum):
 
 
 class FileFormat(StrEnum):
-    """What kind of file a job makes. PDF: pages to be printed."""
+    """What kind of file a job makes, or is made from. PDF: pages to be printed. XLS: a workbook as Excel wrote it until
+    2007."""
 
     XLSX = "XLSX"
     CSV = "CSV"
     PDF = "PDF"
+    XLS = "XLS"
 
 
 FINAL: Final = frozenset({JobStatus.DONE, JobStatus.FAILED})
@@ -79,7 +82,7 @@ class Job(
 ):
     """Something done for a user. `given` says what was asked for, until the job is over and its file is gone; `done` of
     `total` rows are done. `runs` counts how often a worker has begun. `file_bytes` is the size of the file, null when
-    there is none, or none any more."""
+    there is none, or none any more. `problems` are those of the rows that a file was refused for."""
 
     kind: JobKind
     status: JobStatus
@@ -95,6 +98,7 @@ class Job(
     file_name: str | None = None
     file_bytes: int | None = None
     file_expires_at: datetime | None = None
+    problems: dict[str, Any] | None = None
     version: int = 0
 
 
@@ -108,7 +112,7 @@ class JobChunk(
         sa.CheckConstraint("n >= 0", name="n"),
     ),
 ):
-    """A piece of a job's file; `n` counts from 0."""
+    """A piece of the file that a job makes, or is made from; `n` counts from 0."""
 
     job_id: UUID = column(references="jobs")
     n: int
@@ -145,22 +149,43 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """What is wrong with one row, or with the whole when `row` is None."""
+    """What is wrong with one row, or with the whole when `row` is None, as it is said in each language; `column` is the
+    letter of the one it is about."""
 
-    text: Text
+    said: Mapping[str, str]
     row: int | None = None
     column: str | None = None
+
+    @classmethod
+    def of(cls, text: Text, row: int | None = None, column: str | None = None, **facts: Fact) -> "RowProblem":
+        """A sentence with its facts."""
+        return cls({locale.value: text.in_locale(locale, **facts) for locale in Locale}, row, column)
 
 
 _FAILED: Final = Text(
     "L’opération n’a pas pu aboutir. Réessayez, ou contactez l’assistance si cela se reproduit.",
     "This could not be completed. Try again, or contact support if it happens again.",
 )
+_MORE: Final = Text("Et {more} autres problèmes.", "And {more} more problems.")
+_MOST_PROBLEMS: Final = 100
+
+
+class RowsRefused(Refused):
+    """A file was refused for its rows; nothing was done. The first hundred problems are told."""
+
+    def __init__(self, *found: RowProblem) -> None:
+        super().__init__(RefusalCode.FILE_INVALID, _FAILED)
+        self.rows = sorted(found, key=lambda problem: problem.row or 0)
+        if len(found) > _MOST_PROBLEMS:
+            more = len(found) - _MOST_PROBLEMS
+            self.rows = [*self.rows[:_MOST_PROBLEMS], RowProblem.of(_MORE, more=more)]
 
 
 def problems(job: Job) -> list[RowProblem]:
     """What went wrong, for people."""
-    return [RowProblem(_FAILED)] if job.status is JobStatus.FAILED else []
+    if job.problems is not None:
+        return [RowProblem(**each) for each in job.problems["rows"]]
+    return [RowProblem.of(_FAILED)] if job.status is JobStatus.FAILED else []
 
 
 # ── deeds, in the order of life ───────────────────────────────────────────────────────────────────────────────────────
@@ -247,6 +272,14 @@ async def queue(
     return work.note("create", job, point_of_sale_id=point_of_sale_id, job=str(kind), format=str(format))
 
 
+async def keep_given(work: Work, job: Job, content: bytes) -> None:
+    """What was handed in for a job is kept, piece by piece, until the job is over: call it last, for a deed that writes
+    midway shares its transaction with no other."""
+    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
+        await work.flush()
+        work.add(JobChunk(tenant=work.tenant, job_id=job.id, n=n, content=content[start : start + CHUNK_BYTES]))
+
+
 async def start(work: Work, actor: Actor, job_id: UUID) -> Job | None:
     """A worker begins, anew when another has begun before and is heard of no more. None when there is nothing to do:
     the job is over."""
@@ -299,6 +332,7 @@ async def finish(
 async def finish_without_file(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int) -> Job:
     """Everything is done, and there was nothing to put into a file. Raises Overtaken."""
     job = await take_running(work, actor, job_id, run, message_id)
+    await _remove_chunks(work, job)
     work.move(job, "finish", done=done, total=done, ended_at=work.now, given={})
     return work.note("finish", job, rows=done)
 
@@ -314,13 +348,23 @@ async def take_running(work: Work, actor: Actor, job_id: UUID, run: int, message
 
 
 async def break_off(
-    work: Work, actor: Actor, job_id: UUID, run: int, reason: str, *, for_good: bool = False, counts: bool = True
+    work: Work,
+    actor: Actor,
+    job_id: UUID,
+    run: int,
+    reason: str,
+    *,
+    for_good: bool = False,
+    counts: bool = True,
+    rows: Sequence[RowProblem] = (),
 ) -> Job:
     """The worker cannot go on: the job waits for another run, or has failed, `for_good` or for the last time; a run
-    that the job is not to blame for does not count. `reason` holds no personal data. Raises Overtaken."""
+    that the job is not to blame for does not count. `reason` and `rows` hold no personal data. Raises Overtaken."""
     job = await work.take(Job.by(id=job_id))
     if job.status is not JobStatus.RUNNING or job.runs != run:
         raise Overtaken
+    if rows:
+        work.change(job, problems={"rows": [asdict(problem) for problem in rows]})
     await _break_off(work, job, reason, for_good=for_good, counts=counts)
     return job
 
@@ -399,6 +443,12 @@ async def file_of(connection: AsyncConnection, tenant: int, job_id: UUID) -> Job
     return found
 
 
+async def given_content(connection: AsyncConnection, job_id: UUID) -> bytes:
+    """What was handed in for a job."""
+    table = JobChunk.table.c
+    return b"".join(await connection.scalars(sa.select(table.content).where(table.job_id == job_id).order_by(table.n)))
+
+
 async def chunk(connection: AsyncConnection, job_id: UUID, n: int) -> bytes | None:
     """A piece of a file; None after the last one."""
     table = JobChunk.table.c
@@ -427,8 +477,11 @@ async def _require_few(work: Work, user_id: UUID) -> None:
 
 
 async def _break_off(work: Work, job: Job, reason: str, *, for_good: bool = False, counts: bool = True) -> None:
-    await _remove_chunks(work, job)
-    if for_good or (counts and job.runs >= MOST_RUNS):
+    fails = for_good or (counts and job.runs >= MOST_RUNS)
+    # What was handed in is there for the next run; what was half made is made anew.
+    if fails or job.kind is not JobKind.IMPORT_HOLDERS:
+        await _remove_chunks(work, job)
+    if fails:
         work.move(job, "fail", ended_at=work.now, given={})
         work.note("fail", job, reason=reason)
     else:

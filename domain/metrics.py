@@ -53,7 +53,9 @@ DELIVERY_SECONDS: Final = Histogram(
 DEADLINES: Final = Counter(
     "escarcelle_deadlines", "Deadlines fired by this worker. outcome: done, failed.", ("outcome",)
 )
-JOBS: Final = Counter("escarcelle_jobs", "Runs of jobs. outcome: done, failed, broken_off, overtaken.", ("outcome",))
+JOBS: Final = Counter(
+    "escarcelle_jobs", "Runs of jobs. outcome: done, failed, refused, broken_off, overtaken.", ("outcome",)
+)
 JOBS_RUNNING: Final = Gauge("escarcelle_jobs_running", "Jobs under way in this process.")
 TIDIED: Final = Counter("escarcelle_tidied", "Old rows removed by this relay, by table.", ("table",))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -152,6 +152,19 @@ class Address:
     country: str = "FR"
 
 
+class HolderDetails(TypedDict, total=False):
+    """What may be said of a holder; what is absent, or None, is not said."""
+
+    name: str | None
+    first_name: str | None
+    email: str | None
+    mobile: str | None
+    postal_address: Address | None
+    member_since: date | None
+    dues_paid_until: date | None
+    statement_by: Channel | None
+
+
 @dataclass(frozen=True, slots=True)
 class NewPlace:
     """A point of sale to be made."""
@@ -238,91 +251,49 @@ async def update_point_of_sale(
     return work.note("update", place, point_of_sale_id=place.id, changed=sorted(changes))
 
 
-async def create_holder(
-    work: Work,
-    actor: Actor,
-    *,
-    reference: str | None,
-    name: str,
-    first_name: str | None = None,
-    email: str | None = None,
-    mobile: str | None = None,
-    postal_address: Address | None = None,
-    member_since: date | None = None,
-    dues_paid_until: date | None = None,
-    statement_by: Channel | None = None,
-) -> Holder:
+async def create_holder(work: Work, actor: Actor, *, reference: str | None, **details: Unpack[HolderDetails]) -> Holder:
     """A new holder, with a wallet, and as a member with a member's accounts; without a reference its e-mail address is
     one. Raises Refused (INVALID, ALREADY_EXISTS)."""
     actor.require("createHolder")
-    address = fields.email(email, "input.email")
+    address = fields.email(details.get("email"), "input.email")
     reference = fields.line(reference or address, "input.reference", longest=254)
     if await work.take(Holder.maybe(reference=reference)):
         raise _taken("input.reference")
-    name, first_name = fields.line(name, "input.name"), fields.optional_line(first_name, "input.firstName")
-    lives_at: dict[str, Any] = _address(postal_address, "input.postalAddress") if postal_address else {}
+    return make_holder(work, reference, **details)
+
+
+async def update_holder(work: Work, actor: Actor, holder_id: UUID, **details: Unpack[HolderDetails]) -> Holder:
+    """What is given changes. Raises Refused (INVALID, NOT_FOUND)."""
+    actor.require("updateHolder")
+    return change_holder(work, await work.take(Holder.by(id=holder_id)), **details)
+
+
+def make_holder(work: Work, reference: str, **details: Unpack[HolderDetails]) -> Holder:
+    """A new holder of a reference that is found to be free, with its accounts. Raises Refused (INVALID)."""
+    kept = _kept(details) | {"name": fields.line(details.get("name"), "input.name")}
+    key = sort_key(f"{kept['name']} {kept.get('first_name') or ''}")
     holder = work.create(
-        Holder(
-            tenant=work.tenant,
-            id=new_id(),
-            reference=reference,
-            name=name,
-            first_name=first_name,
-            sort_key=sort_key(f"{name} {first_name or ''}"),
-            email=address,
-            mobile=fields.optional_line(mobile, "input.mobile", longest=30),
-            member_since=member_since,
-            dues_paid_until=dues_paid_until,
-            statement_by=statement_by,
-            created_at=work.now,
-            **lives_at,
-        )
+        Holder(tenant=work.tenant, id=new_id(), reference=reference, sort_key=key, created_at=work.now, **kept)
     )
     _check_statement_by(holder)
     work.open_account(holder.id, AccountKind.WALLET)
-    if member_since is not None:
+    if holder.member_since is not None:
         _open_member_accounts(work, holder)
     return work.note("create", holder, holder_id=holder.id)
 
 
-async def update_holder(
-    work: Work,
-    actor: Actor,
-    holder_id: UUID,
-    *,
-    name: str | None = None,
-    first_name: str | None = None,
-    email: str | None = None,
-    mobile: str | None = None,
-    postal_address: Address | None = None,
-    member_since: date | None = None,
-    dues_paid_until: date | None = None,
-    statement_by: Channel | None = None,
-) -> Holder:
-    """What is given changes. Raises Refused (INVALID, NOT_FOUND)."""
-    actor.require("updateHolder")
-    holder = await work.take(Holder.by(id=holder_id))
+def change_holder(work: Work, holder: Holder, **details: Unpack[HolderDetails]) -> Holder:
+    """What is given changes of a holder that is taken; what was so already leaves no line. Raises Refused (INVALID)."""
     was_member = holder.member_since is not None
-    given = {"member_since": member_since, "dues_paid_until": dues_paid_until, "statement_by": statement_by}
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if postal_address is not None:
-        changes |= _address(postal_address, "input.postalAddress")
-    if name is not None:
-        changes["name"] = fields.line(name, "input.name")
-    if first_name is not None:
-        changes["first_name"] = fields.optional_line(first_name, "input.firstName")
-    if email is not None:
-        changes["email"] = fields.email(email, "input.email")
-    if mobile is not None:
-        changes["mobile"] = fields.optional_line(mobile, "input.mobile", longest=30)
-    changed = sorted(changes)
-    if changes:
-        work.change(holder, **changes)
-        work.change(holder, sort_key=sort_key(f"{holder.name} {holder.first_name or ''}"))
+    changes = {name: value for name, value in _kept(details).items() if getattr(holder, name) != value}
+    if not changes:
+        return holder
+    work.change(holder, **changes)
+    work.change(holder, sort_key=sort_key(f"{holder.name} {holder.first_name or ''}"))
     _check_statement_by(holder)
     if holder.member_since is not None and not was_member:
         _open_member_accounts(work, holder)
-    return work.note("update", holder, holder_id=holder.id, changed=changed)
+    return work.note("update", holder, holder_id=holder.id, changed=sorted(changes))
 
 
 LARGEST_CREDIT: Final = 10_000_00
@@ -463,6 +434,23 @@ def require_member(holder: Holder, today: date) -> None:
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _kept(details: HolderDetails) -> dict[str, Any]:
+    """The columns of what is said. Raises Refused (INVALID)."""
+    as_they_are = ("member_since", "dues_paid_until", "statement_by")
+    kept: dict[str, Any] = {name: value for name, value in details.items() if name in as_they_are and value is not None}
+    if (address := details.get("postal_address")) is not None:
+        kept |= _address(address, "input.postalAddress")
+    if (name := details.get("name")) is not None:
+        kept["name"] = fields.line(name, "input.name")
+    if (first_name := details.get("first_name")) is not None:
+        kept["first_name"] = fields.optional_line(first_name, "input.firstName")
+    if (email := details.get("email")) is not None:
+        kept["email"] = fields.email(email, "input.email")
+    if (mobile := details.get("mobile")) is not None:
+        kept["mobile"] = fields.optional_line(mobile, "input.mobile", longest=30)
+    return kept
 
 
 def _open_member_accounts(work: Work, holder: Holder) -> None:

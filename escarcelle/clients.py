@@ -46,8 +46,20 @@ class Client:
         return body
 
     async def post(self, body: Any) -> httpx.Response:
-        """Post a body as JSON."""
-        return await self._http.post(f"{self._url}/graphql", json=body, headers=self._headers())
+        """Post a body as JSON; where its `input` holds files, as bytes, as a form."""
+        given = (body.get("variables") or {}).get("input") if isinstance(body, dict) else None
+        given = given if isinstance(given, dict) else {}
+        files = {name: file for name, file in given.items() if isinstance(file, bytes)}
+        if not files:
+            return await self._http.post(f"{self._url}/graphql", json=body, headers=self._headers())
+        operations = body | {"variables": {**body["variables"], "input": {**given, **dict.fromkeys(files)}}}
+        places = {name: [f"variables.input.{name}"] for name in files}
+        return await self._http.post(
+            f"{self._url}/graphql",
+            data={"operations": json.dumps(operations), "map": json.dumps(places)},
+            files={name: (name, file) for name, file in files.items()},
+            headers=self._headers() | {"x-escarcelle-client": "escarcelle"},
+        )
 
     async def do(self, mutation: str, fields: str, /, **given: Any) -> dict[str, Any]:
         """Run one mutation with `input`, and a new `idempotencyKey` where it wants one; returns the changed object or
@@ -126,5 +138,6 @@ _KEYED = frozenset(
         "requestVoucher",
         "recordSupplierInvoice",
         "decideExcess",
+        "importHolders",
     }
 )

@@ -1297,10 +1297,12 @@ _JOBS: Final = (
         SELECT format('tenant %s, job %s', j.tenant, j.id) AS what, rule.expected,
                jsonb_strip_nulls(jsonb_build_object('status', j.status, 'done', j.done, 'total', j.total,
                  'ended_at', j.ended_at, 'file_name', j.file_name, 'file_bytes', j.file_bytes, 'file_expires_at',
-                 j.file_expires_at, 'pieces', k.pieces, 'bytes', k.bytes))::text AS found
+                 j.file_expires_at, 'given', j.given, 'problems', j.problems, 'pieces', k.pieces,
+                 'bytes', k.bytes))::text AS found
         FROM jobs j LEFT JOIN kept k ON k.tenant = j.tenant AND k.job_id = j.id
-        CROSS JOIN LATERAL (SELECT j.kind <> 'ISSUE_MEMBER_STATEMENTS' OR EXISTS (SELECT FROM member_statements s
-          WHERE s.tenant = j.tenant AND s.job_id = j.id AND s.channel = 'POST') AS makes_a_file) AS x
+        CROSS JOIN LATERAL (SELECT j.kind = 'EXPORT_PAYMENT_REQUESTS' OR EXISTS (SELECT FROM member_statements s
+          WHERE s.tenant = j.tenant AND s.job_id = j.id AND s.channel = 'POST') AS makes_a_file,
+          j.kind = 'IMPORT_HOLDERS' AND j.status IN ('QUEUED', 'RUNNING') AS is_given_one) AS x
         CROSS JOIN LATERAL (VALUES
           ('a known status', j.status IN ('QUEUED', 'RUNNING', 'DONE', 'FAILED')),
           ('ended_at when over, and only then', (j.ended_at IS NOT NULL) = (j.status IN ('DONE', 'FAILED'))),
@@ -1309,8 +1311,14 @@ _JOBS: Final = (
             AND (j.file_expires_at IS NOT NULL) = (j.status = 'DONE' AND x.makes_a_file)),
           ('every row done when DONE', j.status <> 'DONE' OR j.done = j.total),
           ('every piece of its file, and none without one',
-            j.status = 'RUNNING' OR (coalesce(k.bytes, 0) = coalesce(j.file_bytes, 0)
-                                     AND k.pieces IS NOT DISTINCT FROM k.counted))
+            (j.status = 'RUNNING' AND NOT x.is_given_one)
+            OR (coalesce(k.bytes, 0) = CASE WHEN x.is_given_one THEN (j.given ->> 'bytes')::bigint
+                                            ELSE coalesce(j.file_bytes, 0) END
+                AND k.pieces IS NOT DISTINCT FROM k.counted)),
+          ('nothing left of what was handed in, once it is over',
+            j.kind <> 'IMPORT_HOLDERS' OR x.is_given_one OR j.given = '{}'),
+          ('problems of rows in an import that has FAILED only',
+            j.problems IS NULL OR (j.kind = 'IMPORT_HOLDERS' AND j.status = 'FAILED'))
         ) AS rule(expected, holds)
         WHERE j.tenant = coalesce($1, j.tenant) AND rule.holds IS NOT TRUE
         """,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from domain.metrics import DEADLINES, DELIVERY_SECONDS, JOBS, JOBS_RUNNING, MESS
 from domain.outbox import Topic
 from domain.settings import Settings
 from domain.work import perform
-from tasks import exports, member_statements
+from tasks import exports, imports, member_statements
 from tasks.broker import DELIVER, FIRE, PUSH, QUEUE, RUN
 from tasks.delivery import Post, Rejected
 from tasks.push import PushServices
@@ -33,6 +33,12 @@ log = structlog.get_logger(__name__)
 
 JOBS_AT_ONCE: Final = 2
 """Jobs that one process does at once: each takes a core for a while."""
+
+_DO: Final[Mapping[JobKind, Callable[[Database, Job, UUID], Awaitable[None]]]] = {
+    JobKind.ISSUE_MEMBER_STATEMENTS: member_statements.issue,
+    JobKind.IMPORT_HOLDERS: imports.import_holders,
+}
+"""What does a job; all others are exports."""
 
 _DELIVERY_SECONDS: Final = 45
 _CLOSING_SECONDS: Final = 5
@@ -157,16 +163,18 @@ class Tasks:
     async def _is_over(self, database: Database, job: Job, message_id: UUID) -> bool:
         """Do the job; False when it must be begun anew later."""
         try:
-            do = member_statements.issue if job.kind is JobKind.ISSUE_MEMBER_STATEMENTS else exports.export
-            await do(database, job, message_id)
+            await _DO.get(job.kind, exports.export)(database, job, message_id)
         except jobs.Overtaken:
             raise
         except Exception as error:
             reason, for_good = (str(error.code), True) if isinstance(error, Refused) else (_in_short(error), False)
-            JOBS.labels("failed").inc()
+            # What is wrong with a file is its user's to put right, and no operator's.
+            JOBS.labels("refused" if isinstance(error, jobs.RowsRefused) else "failed").inc()
             log.warning("job_failed", tenant=job.tenant, job=str(job.id), run=job.runs, reason=reason)
-            actor = Actor(tenant=job.tenant)
-            left = await perform(database, actor, jobs.break_off, job.id, job.runs, reason, for_good=for_good)
+            actor, rows = Actor(tenant=job.tenant), error.rows if isinstance(error, jobs.RowsRefused) else ()
+            left = await perform(
+                database, actor, jobs.break_off, job.id, job.runs, reason, for_good=for_good, rows=rows
+            )
             if isinstance(left, Job) and left.status not in jobs.FINAL:
                 await perform(database, actor, messages.fail, message_id, reason)
                 return False

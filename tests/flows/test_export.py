@@ -596,7 +596,7 @@ async def test_what_breaks_three_times_has_failed_and_says_so(large: Large) -> N
         state = await large.state(job)
         assert (state["status"], state["runs"], state["file_name"]) == ("FAILED", jobs.MOST_RUNS, None)
         (problem,) = jobs.problems(_job_of(state))
-        assert problem.text.in_locale(Locale.FR).startswith("L’opération n’a pas pu aboutir.")
+        assert problem.said["fr"].startswith("L’opération n’a pas pu aboutir.")
         (line,) = await large.rows("SELECT detail FROM journal WHERE subject_id = $1 AND kind = 'jobs.fail'", job.id)
         assert "KeyError" in line["detail"]
 

@@ -46,6 +46,7 @@ from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of
 from tests.matrix import audited, connections
+from tests.workbooks import xlsx
 from tests.world import PASSWORD, Running, Servers, World
 
 pytestmark = pytest.mark.anyio
@@ -823,6 +824,22 @@ ROWS: dict[str, Row] = {
     ),
     "Mutation.issueMemberStatements": Row(
         lambda s, side, role: _input(month=datetime.now(PARIS).date().isoformat()),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Query.holdersImportTemplate": Row(
+        lambda s, side, role: {},
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Mutation.importHolders": Row(
+        lambda s, side, role: _input(file=xlsx(("Numéro d’adhérent", "Nom"), (f"{next(s.numbers):08d}A", "Martin"))),
         """
         admin agent: ok
         signatory staff reader holder: FORBIDDEN

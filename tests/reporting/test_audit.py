@@ -17,14 +17,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from domain import calendar, documents, jobs, payments, vouchers
+from domain import calendar, documents, imports, jobs, payments, vouchers
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
 from domain.errors import Refused
 from domain.parties import Channel, Holder, create_holder, credit_holder, update_merchant
 from domain.payments import PaymentRequest
-from domain.texts import Locale
+from domain.texts import Locale, Text
 from domain.vouchers import MemberStatement, SupplierInvoice, TypedCode, Voucher
 from domain.work import Key, perform
 from escarcelle import database as escarcelle_database
@@ -599,6 +599,13 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("jobs", "DELETE FROM job_chunks WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET n = 5 WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET content = content || '\\x00' WHERE job_id = '{export}' AND n = 0"),
+    ("jobs", "UPDATE jobs SET problems = '{{\"rows\": []}}' WHERE id = '{export}'"),
+    ("jobs", "DELETE FROM job_chunks WHERE job_id = '{handed_in}'"),
+    ("jobs", "UPDATE job_chunks SET n = 5 WHERE job_id = '{handed_in}' AND n = 1"),
+    ("jobs", "UPDATE jobs SET given = '{{}}' WHERE id = '{handed_in}'"),
+    ("jobs", "UPDATE jobs SET problems = '{{\"rows\": []}}' WHERE id = '{handed_in}'"),
+    ("jobs", "UPDATE jobs SET given = '{{\"bytes\": 9}}' WHERE id = '{refused_import}'"),
+    ("jobs", "UPDATE job_chunks SET job_id = '{refused_import}' WHERE job_id = '{handed_in}'"),
     # Documents.
     ("documents", "DELETE FROM document_chunks WHERE document_id = '{document}' AND n = 1"),
     ("documents", "DELETE FROM document_chunks WHERE document_id = '{document}'"),
@@ -822,6 +829,7 @@ class _Play:
     invoices: dict[str, SupplierInvoice] = field(default_factory=dict)
     statement: MemberStatement = field(init=False)
     job: jobs.Job | None = None
+    imports: dict[str, jobs.Job] = field(default_factory=dict)
 
     @classmethod
     async def begin(cls, servers: Servers, database: Database, *, sandbox: bool) -> "_Play":
@@ -883,6 +891,7 @@ class _Play:
         key = Key.of(self.merchant, secrets.token_hex(8), "createPaymentRequest", {"amount": "40,00"})
         await self.ask("with a key", "C", key=key)
         await self.export()
+        await self.hand_in()
 
     async def buy_with_vouchers(self) -> None:
         """Everything that becomes of vouchers without time passing, wrong codes among it; two kinds, two series."""
@@ -968,6 +977,22 @@ class _Play:
         for n in range(2):
             await perform(self.world.database, self.world.system, jobs.keep_chunk, *run, n, b"a;b")
         await self.do(jobs.finish, self.world.system, *run, 3, "operations", 6)
+
+    async def hand_in(self) -> None:
+        """Two workbooks of members: one that a worker has refused, and one of two pieces that waits for it."""
+        for name in ("refused_import", "handed_in"):
+            content = b"PK\x03\x04" + bytes(jobs.CHUNK_BYTES)
+            file = documents.File("adherents.xlsx", content, hashlib.sha256(content).digest())
+            made = await perform(self.world.database, self.agency, imports.import_holders, file=file, locale=Locale.FR)
+            assert isinstance(made, jobs.Job)
+            self.imports[name] = made
+        refused = self.imports["refused_import"].id
+        await self.do(jobs.start, self.world.system, refused)
+        problem = jobs.RowProblem.of(Text("Non.", "No."), 17, "C")
+        made = await perform(
+            self.world.database, self.world.system, jobs.break_off, refused, 1, "", for_good=True, rows=[problem]
+        )
+        assert isinstance(made, jobs.Job) and made.status is jobs.JobStatus.FAILED
 
     async def let_time_pass(self) -> None:
         """Nobody pays or validates; what is not swept yet gives way to a new request for the same basket."""
@@ -1126,6 +1151,7 @@ class _Play:
             named[name] = self.vouchers[name].id
         assert self.job is not None
         named["export"] = self.job.id
+        named |= {name: job.id for name, job in self.imports.items()}
         for name, request in {
             "awaiting": "A awaiting",
             "paid": "A paid",
