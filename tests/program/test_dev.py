@@ -171,7 +171,7 @@ def chance() -> random.Random:
 
 
 def _plays(dev: Dev) -> None:
-    played = dev.run("demo", "--url", dev.url)
+    played = dev.run("demo", "--url", dev.url, timeout=120)
     assert (played.returncode, played.stderr) == (0, ""), played.stdout
     assert played.stdout.endswith("All as told.\n")
     kept = re.findall(r"^  file      (.+\.pdf) \(\d+ kB\)$", played.stdout, re.MULTILINE)
