@@ -614,16 +614,14 @@ async def _is_over(world: World, job: jobs.Job) -> bool:
 async def _locked(world: World, reference: str) -> AsyncIterator[Any]:
     """That member is being changed by somebody else. Gives whether someone waits for it."""
     connection = await asyncpg.connect(world.servers.settings.database_url)
-    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple'))"
+    waiting = "SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
     try:
+        await connection.execute("BEGIN")
         await connection.execute(
-            f"BEGIN; SELECT FROM holders WHERE tenant = {world.tenant} AND reference = '{reference}' FOR UPDATE"
+            "SELECT FROM holders WHERE tenant = $1 AND reference = $2 FOR UPDATE", world.tenant, reference
         )
-
-        async def someone_waits() -> bool:
-            return bool((await world.as_owner(waiting))[0][0])
-
-        yield someone_waits
+        process_id = connection.get_server_pid()
+        yield lambda: world.as_owner(waiting, process_id)
     finally:
         await connection.close()
 
