@@ -303,7 +303,7 @@ class AccessMutations:
     async def sign_in(self, info: Info, input: SignInInput) -> SignedIn:
         context = info.context
         services, connection = context.services, context.connection
-        await services.sign_in_limits.count(_address(context))
+        await context.count_password_try()
         known = input.device_token or connection.cookies.get(DEVICE_COOKIE)
         token, device_token = await sign_in.sign_in(
             services.database,
@@ -328,7 +328,7 @@ class AccessMutations:
     @mutation(SignInResult, "Set a new password; every other session ends, and a new one begins here.")
     async def change_password(self, info: Info, input: ChangePasswordInput) -> SignedIn:
         context = info.context
-        await context.services.sign_in_limits.count(_address(context))
+        await context.count_password_try()
         token = await sign_in.change_password(
             context.services.database,
             context.someone,
@@ -342,7 +342,7 @@ class AccessMutations:
     @mutation(DoneResult, "Mail a link that sets a new password and unlocks. The answer is always the same (P2, AP8).")
     async def request_password_reset(self, info: Info, input: RequestPasswordResetInput) -> Done:
         context = info.context
-        await context.services.sign_in_limits.count(_address(context))
+        await context.count_password_try()
         await sign_in.request_reset(context.services.database, input.issuer, input.login)
         return Done(message=_MAILED.in_locale(context.locale))
 
@@ -353,7 +353,7 @@ class AccessMutations:
     )
     async def reset_password(self, info: Info, input: ResetPasswordInput) -> Done:
         context = info.context
-        await context.services.sign_in_limits.count(_address(context))
+        await context.count_password_try()
         keys = context.services.settings.keys
         tenant, reset_id = read_signed_token(keys, sign_in.RESET_LINK, input.token)
         device_token = await sign_in.reset_password(context.services.database, tenant, reset_id, input.new_password)
@@ -406,10 +406,6 @@ class AccessMutations:
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _address(context: Context) -> str:
-    return context.connection.client.host if context.connection.client else ""
 
 
 def _lasts(context: Context) -> timedelta:

@@ -69,6 +69,8 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/statements/{token}", pages.statement),
             Route("/vouchers/{id}/{token}", pages.voucher),
             Route("/templates/{name}", pages.template),
+            Route("/transfers/{token}", pages.transfers),
+            Route("/reimbursements/{token}/{name}", pages.reimbursement),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
             Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),

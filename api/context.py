@@ -98,6 +98,11 @@ class Context:
         """Whether the session still stands in the database."""
         return self.token is None or await actor_of_token(self.services.database, self.token) is not None
 
+    async def count_password_try(self) -> None:
+        """Count a try at a password from the caller's address. Raises Refused (RATE_LIMITED)."""
+        client = self.connection.client
+        await self.services.sign_in_limits.count(client.host if client else "")
+
     # ── what it may use ───────────────────────────────────────────────────────────────────────────────────────────────
 
     @asynccontextmanager
@@ -173,6 +178,10 @@ class Context:
     def of_one_list(self, kind: type, ids: Sequence[UUID]) -> None:
         """These were listed together: what one of them is asked for, all are."""
         self._lists.update({(kind, each): ids for each in ids})
+
+    def is_listed(self, kind: type, id_: UUID) -> bool:
+        """Whether it was listed together with others."""
+        return (kind, id_) in self._lists
 
     async def once_for_all(
         self, kind: type, id_: UUID, read: Callable[[AsyncConnection, Sequence[UUID]], Awaitable[Mapping[UUID, Any]]]

@@ -1,93 +1,105 @@
-"""Exports: begun, watched, and where their file is."""
+"""Exports: a list as a file."""
 
-from collections.abc import AsyncGenerator
 from datetime import date
 from enum import StrEnum
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import strawberry
 
-from api.context import Context
+from api.jobs import JobResult
 from api.payments import PaymentRequestFilter, PaymentRequestOrder
-from api.shapes import Info, Node, field, finds, id_of, mutation, result, view
-from api.transport import Rejected
-from domain import codes, jobs, parties, payments
-from domain.errors import Refused
+from api.reimbursements import ReimbursementStatus
+from api.shapes import Info, described, id_of, mutation
+from api.vouchers import VoucherOrder, VoucherStatus
+from domain import jobs, parties, payments
+from domain.jobs import JobKind
 
-JobStatus = strawberry.enum(jobs.JobStatus, description=jobs.JobStatus.__doc__)
-ExportFormat = strawberry.enum(jobs.ExportFormat, description=jobs.ExportFormat.__doc__)
+ExportFormat = described(jobs.ExportFormat)
 
 
-@strawberry.enum(description="What can be exported.")
+@strawberry.enum(
+    description="What can be exported, by whoever sees the list: the rows that it shows its viewer. JOURNAL: the"
+    " issuer's staff's."
+)
 class ExportKind(StrEnum):
     """The kinds of job that are exports."""
 
     PAYMENT_REQUESTS = "PAYMENT_REQUESTS"
+    VOUCHERS = "VOUCHERS"
+    SUPPLIER_INVOICES = "SUPPLIER_INVOICES"
+    MEMBER_STATEMENTS = "MEMBER_STATEMENTS"
+    REIMBURSEMENTS = "REIMBURSEMENTS"
+    HOLDERS = "HOLDERS"
+    JOURNAL = "JOURNAL"
 
-
-_JOBS = {ExportKind.PAYMENT_REQUESTS: jobs.JobKind.EXPORT_PAYMENT_REQUESTS}
-
-# ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@view(jobs.RowProblem, "What is wrong with one row, or with the whole.")
-class RowProblem:
-    """A view of domain.jobs.RowProblem."""
-
-    row: int | None = field("Which row; null when it is about the whole.")
-    column: str | None = field("The letter of the column, when it is about one.")
-
-    @strawberry.field(description="What is wrong, in the caller's language.")
-    def message(self, info: Info) -> str:
-        return cast(jobs.RowProblem, self).said[info.context.locale]
-
-
-@view(jobs.Job, "Something that takes longer than an answer may. Watch it with the subscription `job`.")
-class Job(Node):
-    """A view of domain.jobs.Job."""
-
-    status: JobStatus = field("Where it stands.")  # type: ignore[valid-type]
-    done: int = field("How many rows are done.")
-    total: int | None = field("Of how many; null until that is known.")
-
-    @strawberry.field(description="What is done: “EXPORT_PAYMENT_REQUESTS”.")
-    def kind(self) -> str:
-        return str(_job(self).kind)
-
-    @strawberry.field(description="What went wrong; empty when nothing did.", graphql_type=list[RowProblem])
-    def problems(self) -> list[jobs.RowProblem]:
-        return jobs.problems(_job(self))
-
-    @strawberry.field(
-        description="Where the file is, for whoever has this address; set when DONE, null again when the file has"
-        " expired, after a day."
-    )
-    def download_url(self, info: Info) -> str | None:
-        job, settings = _job(self), info.context.services.settings
-        if job.file_bytes is None:
-            return None
-        token = codes.signed_token(settings.keys[0], jobs.DOWNLOAD, job.tenant, job.id)
-        return f"{settings.public_url}/files/{token}"
-
-
-JobResult = result("JobResult", Job)
-
-
-def _job(view_of: object) -> jobs.Job:
-    return cast(jobs.Job, view_of)
-
-
-@finds(jobs.Job)
-async def _find_job(context: Context, job_id: UUID) -> jobs.Job | None:
-    async with context.reading() as connection:
-        return await jobs.job(connection, context.someone, job_id)
+    @property
+    def job(self) -> JobKind:
+        """What does it."""
+        return JobKind(f"EXPORT_{self}")
 
 
 # ── root fields ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@strawberry.input(description="Which list, as a file.")
+@strawberry.input(description="Conditions on vouchers; all given ones hold together.")
+class VoucherFilter:
+    """The same as on the list."""
+
+    search: str | None = strawberry.field(default=None, description="In what is shown (V8).")
+    status: list[VoucherStatus] | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="One of these, at this instant."
+    )
+
+    def document(self) -> dict[str, Any]:
+        """As the job keeps it."""
+        statuses = None if self.status is None else [str(status) for status in self.status]
+        return _given(search=self.search, status=statuses)
+
+
+@strawberry.input(description="Conditions on suppliers' invoices; all given ones hold together.")
+class SupplierInvoiceFilter:
+    """The same as on the list."""
+
+    search: str | None = strawberry.field(default=None, description="In the invoice's and the voucher's number.")
+    with_excess: bool | None = strawberry.field(
+        default=None, description="Only those that ask for more than their voucher's value, or only the others."
+    )
+
+    def document(self) -> dict[str, Any]:
+        """As the job keeps it."""
+        return _given(search=self.search, with_excess=self.with_excess)
+
+
+@strawberry.input(description="Conditions on reimbursements.")
+class ReimbursementFilter:
+    """The same as on the list."""
+
+    status: ReimbursementStatus | None = strawberry.field(default=None, description="Of this status.")  # type: ignore[valid-type]
+
+    def document(self) -> dict[str, Any]:
+        """As the job keeps it."""
+        return _given(status=None if self.status is None else str(self.status))
+
+
+@strawberry.input(description="Conditions on holders.")
+class HolderFilter:
+    """The same as on the list."""
+
+    search: str | None = strawberry.field(default=None, description="In reference, name and e-mail.")
+
+    def document(self) -> dict[str, Any]:
+        """As the job keeps it."""
+        return _given(search=self.search)
+
+
+def _given(**conditions: Any) -> dict[str, Any]:
+    return {name: value for name, value in conditions.items() if value is not None}
+
+
+@strawberry.input(
+    description="Which list, as a file. Conditions are those of the list on the screen; one that this kind of list does"
+    " not have is refused."
+)
 class CreateExportInput:
     """For `createExport`."""
 
@@ -95,10 +107,15 @@ class CreateExportInput:
     format: ExportFormat = strawberry.field(  # type: ignore[valid-type]
         default=jobs.ExportFormat.XLSX, description="What kind of file."
     )
-    since: date | None = strawberry.field(default=None, description="Last action on this day or later.")
-    until: date | None = strawberry.field(default=None, description="Last action on this day or earlier.")
+    since: date | None = strawberry.field(
+        default=None,
+        description="On this day or later: the last action of a payment request; when anything else was issued,"
+        " recorded, created or done. Not for HOLDERS.",
+    )
+    until: date | None = strawberry.field(default=None, description="On this day or earlier.")
     point_of_sale_id: strawberry.ID | None = strawberry.field(
-        default=None, description="One point of sale; absent: all at which the viewer may export."
+        default=None,
+        description="For PAYMENT_REQUESTS: one point of sale; absent: all at which the viewer may export.",
     )
     payment_requests: PaymentRequestFilter | None = strawberry.field(
         default=None, description="Conditions, for PAYMENT_REQUESTS: the same as on the list."
@@ -106,6 +123,53 @@ class CreateExportInput:
     order_by: PaymentRequestOrder = strawberry.field(  # type: ignore[valid-type]
         default=payments.PaymentRequestOrder.LAST_ACTION, description="The order of PAYMENT_REQUESTS, as on the list."
     )
+    vouchers: VoucherFilter | None = strawberry.field(
+        default=None, description="Conditions, for VOUCHERS: the same as on the list."
+    )
+    voucher_order: VoucherOrder | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="The order of VOUCHERS, as on the list; newest first when absent."
+    )
+    supplier_invoices: SupplierInvoiceFilter | None = strawberry.field(
+        default=None, description="Conditions, for SUPPLIER_INVOICES: the same as on the list."
+    )
+    reimbursements: ReimbursementFilter | None = strawberry.field(
+        default=None, description="Conditions, for REIMBURSEMENTS: the same as on the list."
+    )
+    holders: HolderFilter | None = strawberry.field(
+        default=None, description="Conditions, for HOLDERS: the same as on the list."
+    )
+
+    def conditions(self) -> dict[str, Any]:
+        """As the job keeps them. Raises Refused (INVALID)."""
+        given = {
+            "vouchers": (ExportKind.VOUCHERS, self.vouchers),
+            "supplierInvoices": (ExportKind.SUPPLIER_INVOICES, self.supplier_invoices),
+            "reimbursements": (ExportKind.REIMBURSEMENTS, self.reimbursements),
+            "holders": (ExportKind.HOLDERS, self.holders),
+        }
+        document: dict[str, Any] = {}
+        if self.payment_requests is not None:
+            self._require("paymentRequests", ExportKind.PAYMENT_REQUESTS)
+            where = self.payment_requests.read("input.paymentRequests")
+            document = payments.FILTER_DOCUMENT.dump_python(where, mode="json", exclude_none=True)
+        for name, (kind, conditions) in given.items():
+            if conditions is not None:
+                self._require(name, kind)
+                document = conditions.document()
+        return document
+
+    def order(self) -> str | None:
+        """The list's own. Raises Refused (INVALID)."""
+        if self.order_by is not payments.PaymentRequestOrder.LAST_ACTION:
+            self._require("orderBy", ExportKind.PAYMENT_REQUESTS)
+        if self.voucher_order is not None:
+            self._require("voucherOrder", ExportKind.VOUCHERS)
+            return str(self.voucher_order)
+        return str(self.order_by) if self.kind is ExportKind.PAYMENT_REQUESTS else None
+
+    def _require(self, field: str, kind: ExportKind) -> None:
+        if self.kind is not kind:
+            raise jobs.not_of_this_list(f"input.{field}")
 
 
 @strawberry.type
@@ -117,47 +181,14 @@ class ExportMutations:
         place = (
             id_of(info.context, input.point_of_sale_id, parties.PointOfSale.prefix) if input.point_of_sale_id else None
         )
-        where = input.payment_requests.read("input.paymentRequests") if input.payment_requests else None
-        document: dict[str, Any] = (
-            payments.FILTER_DOCUMENT.dump_python(where, mode="json", exclude_none=True) if where else {}
-        )
         return await info.context.perform(
             jobs.create_export,
-            kind=_JOBS[input.kind],
+            kind=input.kind.job,
             format=input.format,
             locale=info.context.locale,
             since=input.since,
             until=input.until,
             point_of_sale_id=place,
-            conditions=document,
-            order_by=input.order_by,
+            conditions=input.conditions(),
+            order_by=input.order(),
         )
-
-
-@strawberry.type
-class ExportSubscriptions:
-    """Exports, live."""
-
-    @strawberry.subscription(
-        description="Progress of a job of the viewer's own: the state now, then each change, until it is over.",
-        graphql_type=Job,
-    )
-    async def job(self, info: Info, id: strawberry.ID) -> AsyncGenerator[jobs.Job, None]:
-        context = info.context
-        try:
-            job_id = id_of(context, id, jobs.Job.prefix)
-        except Refused as refused:
-            raise Rejected(str(refused.code), refused.message(context.locale)) from None
-        follow = context.services.hub.follow(
-            (jobs.Job.prefix, str(job_id)),
-            ("own", context.someone.user_id),
-            lambda: _find_job(context, job_id),
-            lambda job: (job.version, job.file_bytes),
-            lambda job: job.status in jobs.FINAL,
-        )
-        empty = True
-        async for job in follow:
-            empty = False
-            yield job
-        if empty:
-            raise Rejected("NOT_FOUND", Refused.not_found().message(context.locale))

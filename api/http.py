@@ -27,11 +27,11 @@ from starlette.responses import (
 from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
 from api.sight import note_tenant
 from api.transport import asked_locale
-from domain import codes, documents, jobs, money, payments, sign_in, vouchers
+from domain import codes, documents, jobs, money, parties, payments, reimbursements, sign_in, vouchers
 from domain.errors import RefusalCode, Refused
 from domain.notices import Paper
 from domain.texts import Locale, Text
-from reporting import members_template, pdf
+from reporting import members_template, pdf, reimbursement_statement, sepa
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,9 @@ _HOW: Final = Text(
 _MEDIA_TYPES: Final = {
     jobs.FileFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     jobs.FileFormat.CSV: "text/csv; charset=utf-8",
+    jobs.FileFormat.PARQUET: "application/vnd.apache.parquet",
     jobs.FileFormat.PDF: "application/pdf",
+    jobs.FileFormat.XML: "application/xml",
 }
 _LONGEST_FORM: Final = 4_096
 _CHANGED: Final = Text(
@@ -80,6 +82,9 @@ _SPACE: Final = Text(
 _PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
 RELAY_LATE_SECONDS: Final = 60.0
 """From which age on of the oldest unsent message /readyz warns."""
+
+COPY_LATE_SECONDS: Final = 36 * 3600.0
+"""From which age on of the last copy for analysts, or of its watermark, /readyz warns."""
 
 _READY_SECONDS: Final = 5.0
 _RENDERED_AT_ONCE: Final = 2
@@ -107,8 +112,8 @@ class Pages:
 
     async def ready(self, request: Request) -> Response:
         """Whether the process can serve: 503 when a check has failed, with the reason beside it. A warning is no 503:
-        without Redis live updates are late, and with a late relay mails are, but payments go on; taking API processes
-        away for that would turn a delay into an outage."""
+        without Redis live updates are late, with a late relay mails are, and with a late copy analysts see
+        the day before, but payments go on; taking API processes away for that would turn a delay into an outage."""
         checks = await self._database_checks()
         answers = await self._services.hub.is_connected()
         checks["redis"] = _fine() if answers else _warning("Redis does not answer: live updates are late.")
@@ -121,7 +126,7 @@ class Pages:
 
     async def _database_checks(self) -> dict[str, dict[str, str]]:
         unknown = _warning("Not known: the database does not answer, or is not migrated.")
-        checks = {"database": _fine(), "migrations": unknown, "relay": unknown}
+        checks = {"database": _fine(), "migrations": unknown, "relay": unknown, "reporting": unknown}
         try:
             async with asyncio.timeout(_READY_SECONDS), self._services.database.connection() as connection:
                 revision = await connection.fetchval("SELECT version_num FROM alembic_version")
@@ -131,6 +136,7 @@ class Pages:
                     return checks | {"migrations": _failed(reason)}
                 checks["migrations"] = _fine()
                 late = await connection.fetchval("SELECT relay_seconds FROM lateness()")
+                copies = await connection.fetchrow("SELECT * FROM reporting_state()")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.warning("database_check_failed", error=type(error).__name__)
             return checks | {"database": _failed("The database does not answer.")}
@@ -138,6 +144,7 @@ class Pages:
         checks["relay"] = (
             _fine() if in_time else _warning(f"The oldest message has waited for {late:.0f} s to be sent.")
         )
+        checks["reporting"] = _fine() if copies is None else _copied(*copies)
         return checks
 
     async def offer(self, request: Request) -> Response:
@@ -187,11 +194,7 @@ class Pages:
         """A member's statement behind a signed link: 404 for a link that we have not signed, 410 once it has ended."""
         locale = asked_locale(request.headers.get("accept-language"))
         try:
-            token = request.path_params["token"]
-            tenant, statement_id, expires_at = codes.read_expiring_token(self._keys, vouchers.DOWNLOAD, token)
-            note_tenant(request.scope, tenant)
-            if datetime.now(UTC) >= expires_at:
-                raise Refused(RefusalCode.TOO_LATE, _LINK_ENDED)
+            tenant, statement_id = self._behind(request, vouchers.DOWNLOAD)
             async with self._services.database.reading(tenant) as connection:
                 (paper,) = await vouchers.papers(connection, statement_id=statement_id)
         except Refused as refused:
@@ -225,12 +228,7 @@ class Pages:
         """It takes a core for a while: a few at once, in threads."""
         async with self._rendering:
             content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
-        headers = {
-            "content-type": _MEDIA_TYPES[jobs.FileFormat.PDF],
-            "content-disposition": f'attachment; filename="{paper.name}"',
-            "cache-control": "private, no-store",
-        }
-        return Response(content, headers=headers)
+        return _privately(content, jobs.FileFormat.PDF, paper.name)
 
     async def template(self, request: Request) -> Response:
         """An empty workbook, which says nothing of anybody."""
@@ -241,6 +239,49 @@ class Pages:
         content = await asyncio.to_thread(members_template.made, locale)
         headers = {"content-type": _MEDIA_TYPES[jobs.FileFormat.XLSX], "content-disposition": _attachment(name)}
         return Response(content, headers=headers)
+
+    async def transfers(self, request: Request) -> Response:
+        """A file for the bank behind a signed link: 404 for a link that we have not signed, 410 once it has ended."""
+        locale = asked_locale(request.headers.get("accept-language"))
+        try:
+            tenant, file_id = self._behind(request, reimbursements.DOWNLOAD)
+            async with self._services.database.reading(tenant) as connection:
+                file = await reimbursements.transfer_file(connection, file_id)
+                if file is None:
+                    raise Refused.not_found()
+                ordered, issuer = await reimbursements.sent_in(connection, file_id), await parties.issuer(connection)
+        except Refused as refused:
+            return _refused(refused, locale)
+        async with self._rendering:
+            content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer.name)
+        return _privately(content, jobs.FileFormat.XML, f"{file.reference}.xml")
+
+    async def reimbursement(self, request: Request) -> Response:
+        """A reimbursement's statement behind a signed link, as pages or as a workbook: 404 for a link that we have not
+        signed, 410 once it has ended."""
+        locale = asked_locale(request.query_params.get("language") or request.headers.get("accept-language"))
+        try:
+            tenant, reimbursement_id = self._behind(request, reimbursements.STATEMENT)
+            async with self._services.database.reading(tenant) as connection:
+                found = await reimbursement_statement.statement(connection, reimbursement_id)
+            name = request.path_params["name"]
+            if found is None or name not in reimbursements.STATEMENT_NAMES:
+                raise Refused.not_found()
+        except Refused as refused:
+            return _refused(refused, locale)
+        if name == reimbursements.AS_PAGES:
+            return await self._rendered(reimbursement_statement.paper(found, locale))
+        async with self._rendering:
+            name, content = await asyncio.to_thread(reimbursement_statement.workbook, found, locale)
+        return _privately(content, jobs.FileFormat.XLSX, name)
+
+    def _behind(self, request: Request, purpose: str) -> tuple[int, UUID]:
+        """The tenant and the object that a signed link leads to. Raises Refused: NOT_FOUND, TOO_LATE."""
+        tenant, object_id, expires_at = codes.read_expiring_token(self._keys, purpose, request.path_params["token"])
+        note_tenant(request.scope, tenant)
+        if datetime.now(UTC) >= expires_at:
+            raise Refused(RefusalCode.TOO_LATE, _LINK_ENDED)
+        return tenant, object_id
 
     async def _file(self, request: Request) -> "_File":
         """Raises Refused: NOT_FOUND, TOO_LATE."""
@@ -334,6 +375,19 @@ def _warning(reason: str) -> dict[str, str]:
     return {"status": "warning", "reason": reason}
 
 
+def _copied(copied_at: datetime, watermark: int, age_seconds: float, still_seconds: float) -> dict[str, str]:
+    """The copy for analysts of the issuer whose is oldest."""
+    check = _fine()
+    if age_seconds > COPY_LATE_SECONDS:
+        check = _warning(f"The last copy for analysts is {age_seconds / 3600:.0f} hours old.")
+    elif still_seconds > COPY_LATE_SECONDS:
+        check = _warning(
+            f"The watermark of the copies for analysts has stood still for {still_seconds / 3600:.0f} hours:"
+            " a transaction is open."
+        )
+    return check | {"copied_at": copied_at.astimezone(UTC).isoformat(), "watermark": str(watermark)}
+
+
 def _failed(reason: str) -> dict[str, str]:
     return {"status": "failed", "reason": reason}
 
@@ -349,6 +403,15 @@ async def _typed(request: Request, field: str) -> str:
         return parse_qs(body.decode(), max_num_fields=10).get(field, [""])[0]
     except ValueError:
         raise Refused.invalid(field, "Le formulaire est illisible.", "The form cannot be read.") from None
+
+
+def _privately(content: bytes, format: jobs.FileFormat, name: str) -> Response:
+    headers = {
+        "content-type": _MEDIA_TYPES[format],
+        "content-disposition": _attachment(name),
+        "cache-control": "private, no-store",
+    }
+    return Response(content, headers=headers)
 
 
 def _refused(refused: Refused, locale: Locale) -> Response:

@@ -3,7 +3,7 @@
 import strawberry
 
 from api.context import Context
-from api.exports import JobResult
+from api.jobs import JobResult
 from api.shapes import Info, mutation, question
 from api.transport import UploadedFile
 from domain import imports, jobs

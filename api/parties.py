@@ -1,10 +1,12 @@
 """Issuers, merchants, points of sale and holders, as the API shows them."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, cast
 from uuid import UUID
 
 import strawberry
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import Context
 from api.shapes import (
@@ -26,7 +28,8 @@ from api.shapes import (
     result,
     view,
 )
-from domain import parties, payments, push, sandbox
+from domain import bank_accounts, parties, payments, push, sandbox
+from domain.ledger import Balance
 from domain.texts import Locale, Text
 
 Channel = described(parties.Channel)
@@ -106,6 +109,17 @@ class IssuerCard:
         return False
 
 
+@view(bank_accounts.BankAccount, "Where a merchant is reimbursed to.")
+class BankAccount:
+    """A view of domain.bank_accounts.BankAccount."""
+
+    iban_last4: str = field("The last four characters of its IBAN.")
+    bic: str | None = field("The bank.")
+    account_holder: str = field("Whose account it is.")
+    held: bool = field("Whether it has just changed, so that the next run passes it over.")
+    changed_at: datetime = field("When it was given.")
+
+
 @view(parties.Merchant, "Who collects value at its points of sale, and is reimbursed.")
 class Merchant(Node):
     """A view of domain.parties.Merchant."""
@@ -117,6 +131,15 @@ class Merchant(Node):
         "Whether a validation window that ends without a decision validates all that was paid, instead of giving it"
         " back."
     )
+
+    @strawberry.field(
+        description="Where it is reimbursed to; null without, and to those who may not see it.",
+        graphql_type=BankAccount | None,
+    )
+    async def bank_account(self, info: Info) -> bank_accounts.BankAccount | None:
+        async with info.context.reading() as connection:
+            merchant_id = cast(parties.Merchant, self).id
+            return await bank_accounts.bank_account(connection, info.context.someone, merchant_id)
 
 
 @strawberry.type(description="A postal address.")
@@ -173,9 +196,22 @@ class Holder(Node):
         description="What the holder may spend. Null to those who may not see it.", graphql_type=Money | None
     )
     async def wallet(self, info: Info) -> int | None:
-        holder = cast(parties.Holder, self)
-        async with info.context.reading() as connection:
-            return await parties.wallet_amount(connection, info.context.someone, holder.id)
+        holder, context = cast(parties.Holder, self), info.context
+
+        async def read(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, int | None]:
+            return await parties.wallet_amounts(connection, context.someone, ids)
+
+        if context.is_listed(Balance, holder.id):
+            amount: int | None = await context.once_for_all(Balance, holder.id, read)
+            return amount
+        # Read again each time: what a mutation has changed is seen by the next.
+        async with context.reading() as connection:
+            return (await read(connection, [holder.id]))[holder.id]
+
+
+def wallets_of_one_list(context: Context, holder_ids: Sequence[UUID]) -> None:
+    """These holders are listed together: their wallets are read by one question, if at all."""
+    context.of_one_list(Balance, list(dict.fromkeys(holder_ids)))
 
 
 HolderResult = result("HolderResult", Holder)
@@ -251,10 +287,11 @@ class PartyQueries:
     async def holders(
         self, info: Info, search: str | None = None, first: int | None = 50, after: str | None = None
     ) -> PageOf[parties.Holder]:
-        context, table = info.context, parties.Holder.table.c
-        asked = parties.holders(context.someone, search)
-        order = (table.sort_key, table.id)
-        return await page(context, asked, parties.Holder.from_row, order, descending=False, first=first, after=after)
+        context = info.context
+        asked, order = parties.holders(context.someone, search), parties.HOLDER_ORDER
+        found = await page(context, asked, parties.Holder.from_row, order, descending=False, first=first, after=after)
+        wallets_of_one_list(context, [edge.node.id for edge in found.edges])
+        return found
 
 
 @strawberry.input(description="Value put into a holder's wallet.")

@@ -32,7 +32,7 @@ from api.shapes import (
     view,
 )
 from api.transport import Rejected
-from domain import access, calendar, codes, journal, money, parties, payments
+from domain import access, calendar, codes, journal, money, parties, payments, vouchers
 from domain.errors import Refused
 from domain.texts import Locale
 
@@ -101,8 +101,12 @@ class JournalEntry(Node):
 
     @strawberry.field(description="What it is about.", graphql_type=Node)
     async def subject(self, info: Info) -> object | None:
-        line = cast(journal.JournalLine, self)
-        return await find(info.context, line.subject_kind, line.subject_id)
+        line, context = cast(journal.JournalLine, self), info.context
+        if line.subject_kind == vouchers.Voucher.prefix:
+            # A supplier cannot look vouchers up, and knows those that it is reimbursed for.
+            async with context.reading() as connection:
+                return await vouchers.presented(connection, context.someone, line.subject_id)
+        return await find(context, line.subject_kind, line.subject_id)
 
 
 @view(

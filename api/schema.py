@@ -15,10 +15,13 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
 from api.access import AccessMutations, AccessQueries
-from api.exports import ExportMutations, ExportSubscriptions
+from api.exports import ExportMutations
 from api.imports import ImportMutations, ImportQueries
+from api.jobs import JobSubscriptions
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
+from api.reimbursements import ReimbursementMutations, ReimbursementQueries
+from api.reports import ReportMutations, ReportQueries
 from api.shapes import SCALARS, Info, Node, find_by_global_id, question, read_straight
 from api.vouchers import VoucherMutations, VoucherQueries
 
@@ -32,11 +35,33 @@ class NodeQueries:
         return await find_by_global_id(info.context, id)
 
 
-Query = merge_types("Query", (NodeQueries, PartyQueries, AccessQueries, PaymentQueries, VoucherQueries, ImportQueries))
-Mutation = merge_types(
-    "Mutation", (AccessMutations, PartyMutations, PaymentMutations, VoucherMutations, ExportMutations, ImportMutations)
+Query = merge_types(
+    "Query",
+    (
+        NodeQueries,
+        PartyQueries,
+        AccessQueries,
+        PaymentQueries,
+        VoucherQueries,
+        ReimbursementQueries,
+        ReportQueries,
+        ImportQueries,
+    ),
 )
-Subscription = merge_types("Subscription", (PaymentSubscriptions, ExportSubscriptions))
+Mutation = merge_types(
+    "Mutation",
+    (
+        AccessMutations,
+        PartyMutations,
+        PaymentMutations,
+        VoucherMutations,
+        ReimbursementMutations,
+        ReportMutations,
+        ExportMutations,
+        ImportMutations,
+    ),
+)
+Subscription = merge_types("Subscription", (PaymentSubscriptions, JobSubscriptions))
 
 
 def _without_null_defaults(schema: GraphQLSchema) -> GraphQLSchema:

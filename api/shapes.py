@@ -210,7 +210,11 @@ class RefusalOf:
     refused: Refused
 
 
-@view(RefusalOf, "What the rules do not allow, as data. A refusal has no effect at all.")
+@view(
+    RefusalOf,
+    "What the rules do not allow, as data. A refusal has no effect, but that wrong passwords and codes are counted:"
+    " several in a row lock the account, or block the voucher.",
+)
 class Refusal:
     """A view of domain.errors.Refused."""
 
@@ -545,7 +549,10 @@ def _of_type(text: object, column: sa.ColumnElement[Any]) -> Any:
             raise ValueError
         return instant.astimezone(UTC)
     if kind is int:
-        return int(text)
+        number = int(text)
+        if not -(2**63) <= number < 2**63:
+            raise ValueError
+        return number
     text.encode()  # a lone surrogate raises
     if "\x00" in text:
         raise ValueError

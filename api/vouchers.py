@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import parties as shown
 from api.context import Context
-from api.exports import JobResult
+from api.jobs import JobResult
 from api.shapes import (
     Connection,
     DecimalText,
@@ -172,14 +172,8 @@ class SupplierInvoice(Node):
         description="Where the scanned invoice is, for whoever has this address; it opens for an hour. Null without."
     )
     async def document_url(self, info: Info) -> str | None:
-        invoice, context = cast(flow.SupplierInvoice, self), info.context
-        if invoice.document_id is None:
-            return None
-        expires_at = await context.now() + documents.LINK_LASTS
-        token = codes.expiring_token(
-            _keys(context)[0], documents.DOWNLOAD, invoice.tenant, invoice.document_id, expires_at
-        )
-        return f"{context.services.settings.public_url}/files/{token}"
+        invoice = cast(flow.SupplierInvoice, self)
+        return await _document_url(info.context, invoice.tenant, invoice.document_id)
 
     @strawberry.field(description="The voucher that guarantees it.", graphql_type=Voucher)
     async def voucher(self, info: Info) -> object:
@@ -200,6 +194,13 @@ class MemberStatementLine:
     supplier_invoice_number: str = field("The supplier's number.")
     amount: Money = field("What the member owes for it: what was paid, with an excess that was decided to be paid.")
 
+    @strawberry.field(
+        description="Where the scanned invoice is, for whoever has this address; it opens for an hour. Null without."
+    )
+    async def document_url(self, info: Info) -> str | None:
+        line = cast(flow.StatementLine, self)
+        return await _document_url(info.context, line.tenant, line.document_id)
+
     @strawberry.field(description="The voucher that guaranteed it.", graphql_type=Voucher)
     async def voucher(self, info: Info) -> object:
         context, voucher_id = info.context, cast(flow.StatementLine, self).voucher_id
@@ -209,6 +210,7 @@ class MemberStatementLine:
             found = [flow.voucher_and_parties(row) for row in await connection.execute(asked)]
             for _, *those in found:
                 context.remember(*those)
+            shown.wallets_of_one_list(context, [voucher.holder_id for voucher, *_ in found])
             return {voucher.id: voucher for voucher, *_ in found}
 
         return await context.once_for_all(flow.Voucher, voucher_id, read)
@@ -260,6 +262,14 @@ def _is_in_a_list(info: Info) -> bool:
     return False
 
 
+async def _document_url(context: Context, tenant: int, document_id: UUID | None) -> str | None:
+    if document_id is None:
+        return None
+    expires_at = await context.now() + documents.LINK_LASTS
+    token = codes.expiring_token(_keys(context)[0], documents.DOWNLOAD, tenant, document_id, expires_at)
+    return f"{context.services.settings.public_url}/files/{token}"
+
+
 def _keys(context: Context) -> tuple[str, ...]:
     return context.services.settings.keys
 
@@ -269,15 +279,15 @@ def _keys(context: Context) -> tuple[str, ...]:
 
 @finds(flow.Voucher)
 async def _find_voucher(context: Context, voucher_id: UUID) -> flow.Voucher | None:
+    if not await _has_open_space(context):
+        return None
     async with context.reading() as connection:
         return await flow.voucher(connection, context.someone, voucher_id)
 
 
 @finds(flow.MemberStatement)
 async def _find_statement(context: Context, statement_id: UUID) -> flow.MemberStatement | None:
-    try:
-        await _require_open_space(context)
-    except Refused:
+    if not await _has_open_space(context):
         return None
     async with context.reading() as connection:
         return await flow.statement(connection, context.someone, statement_id)
@@ -336,7 +346,9 @@ class VoucherQueries:
             return voucher
 
         asked = flow.vouchers(context.someone, context.locale, search, status)
-        return await page(context, asked, read, columns, descending=descending, first=first, after=after)
+        found = await page(context, asked, read, columns, descending=descending, first=first, after=after)
+        shown.wallets_of_one_list(context, [edge.node.holder_id for edge in found.edges])
+        return found
 
     @question("The suppliers' invoices the viewer sees, newest first.", Connection[SupplierInvoice])
     async def supplier_invoices(
@@ -347,24 +359,31 @@ class VoucherQueries:
         first: int | None = 50,
         after: str | None = None,
     ) -> PageOf[flow.SupplierInvoice]:
-        context, table = info.context, flow.SupplierInvoice.table.c
+        context = info.context
+
+        if context.someone.is_without_place:
+            raise Refused.forbidden()
+        holders: list[UUID] = []
 
         def read(row: Sequence[Any]) -> flow.SupplierInvoice:
-            invoice, *those = flow.invoice_and_parties(context.someone, row)
-            context.remember(*those)
+            invoice, voucher, *those = flow.invoice_and_parties(context.someone, row)
+            context.remember(voucher, *those)
+            holders.append(voucher.holder_id)
             return invoice
 
         asked = flow.invoices(context.someone, search, with_excess)
-        return await page(context, asked, read, (table.recorded_at, table.id), first=first, after=after)
+        found = await page(context, asked, read, flow.INVOICE_ORDER, first=first, after=after)
+        shown.wallets_of_one_list(context, holders)
+        return found
 
     @question("The statements the viewer sees, newest first: a member's own.", Connection[MemberStatement])
     async def member_statements(
         self, info: Info, first: int | None = 50, after: str | None = None
     ) -> PageOf[flow.MemberStatement]:
-        context, table = info.context, flow.MemberStatement.table.c
+        context = info.context
         await _require_open_space(context)
         asked, read = flow.statements(context.someone), flow.MemberStatement.from_row
-        found = await page(context, asked, read, (table.issued_at, table.id), first=first, after=after)
+        found = await page(context, asked, read, flow.STATEMENT_ORDER, first=first, after=after)
         context.of_one_list(flow.StatementLine, [edge.node.id for edge in found.edges])
         return found
 
@@ -372,6 +391,14 @@ class VoucherQueries:
 async def _require_open_space(context: Context) -> None:
     async with context.reading() as connection:
         await flow.require_open_space(connection, context.someone)
+
+
+async def _has_open_space(context: Context) -> bool:
+    try:
+        await _require_open_space(context)
+    except Refused:
+        return False
+    return True
 
 
 @strawberry.input(description="A voucher for a purchase.")
@@ -438,7 +465,7 @@ class VoucherMutations:
             flow.request,
             key=idempotency_key,
             again=flow.voucher,
-            supplier_id=id_of(info.context, input.supplier_id, parties.Merchant.prefix),
+            supplier_id=_supplier_id(info, input.supplier_id),
             amount=input.amount,
             kind_code=input.kind_code,
         )
@@ -501,7 +528,7 @@ class VoucherMutations:
     @mutation(
         JobResult,
         "Every member is told what it was billed for until the end of a month, and was not told yet: by mail, or in a"
-        " print batch, the job's file, for those who want post (V22).",
+        " print batch for those who want post: the job's file, with all that jobs of this month have issued (V22).",
     )
     async def issue_member_statements(self, info: Info, input: IssueMemberStatementsInput) -> jobs.Job:
         context = info.context
@@ -510,3 +537,11 @@ class VoucherMutations:
 
 def _id(info: Info, given: VoucherIdInput) -> UUID:
     return id_of(info.context, given.id, flow.Voucher.prefix)
+
+
+def _supplier_id(info: Info, given: str) -> UUID | None:
+    """None when it is none: the deed says which field is wrong."""
+    try:
+        return id_of(info.context, given, parties.Merchant.prefix)
+    except Refused:
+        return None

@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench import plots
-from bench.lines import busy_merchant, deadlines, excel, listing, pay, relay, subscribers, vouchers
+from bench.lines import busy_merchant, copying, deadlines, excel, listing, pay, relay, subscribers, vouchers
 from bench.measuring import Curves, Figure, Size, busy_share, machine, machine_time
 from bench.stage import new_servers
 
@@ -39,6 +39,7 @@ LINES: Final = {
     "subscribers": _Line(subscribers.measure, subscribers.curve),
     "relay": _Line(relay.measure, relay.curve),
     "deadlines": _Line(deadlines.measure, deadlines.curve, deadlines.SERVERS),
+    "copy": _Line(copying.measure, copying.curve),
     "excel": _Line(excel.measure, excel.curve, 0),
 }
 

@@ -106,6 +106,15 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "issueMemberStatements": ISSUER_STAFF,
     "importHolders": ISSUER_STAFF,
     "holdersImportTemplate": ISSUER_STAFF,
+    "reimbursements": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "transferFiles": ISSUER_STAFF,
+    "exportReport": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "report": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "reportingStore": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "updateBankAccount": ISSUER_STAFF | frozenset({Role.MERCHANT_MANAGER}),
+    "runReimbursements": ISSUER_STAFF,
+    "settleReimbursement": ISSUER_STAFF,
+    "importBankAnswer": ISSUER_STAFF,
 }
 """Root field of the API → who may use it; ANYONE needs no session. Deny by default: what is missing is refused."""
 
@@ -154,6 +163,12 @@ class Actor:
             raise Refused.not_found()
         if right is not None and right not in self.rights_at(merchant_id, point_of_sale_id):
             raise Refused.forbidden()
+
+    @property
+    def is_without_place(self) -> bool:
+        """Whether this is a merchant's staff without a right at any point of sale: it may do nothing in the merchant's
+        name (P4)."""
+        return self.role is Role.MERCHANT_STAFF and not self.grants
 
     def sees(
         self, merchant_id: sa.ColumnElement[Any] | None = None, point_of_sale_id: sa.ColumnElement[Any] | None = None

@@ -3,22 +3,31 @@ an empty cell says nothing. The file is taken whole or not at all: what is wrong
 again."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, cast
 from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain import calendar, documents, jobs, parties
 from domain.access import Actor, User
 from domain.documents import File
 from domain.errors import RefusalCode, Refused
-from domain.jobs import FileFormat, Job, JobKind, RowProblem, RowsRefused
+from domain.jobs import MOST_PROBLEMS, FileFormat, Job, JobKind, RowProblem, RowsRefused
 from domain.parties import Address, Channel, Holder, HolderDetails
-from domain.texts import Locale, Text, sort_key
+from domain.texts import Fact, Locale, Text, sort_key
 from domain.work import Work
 
-Cell = str | float | date | None
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An error instead of a value: #N/A, or a formula that was never worked out."""
+
+
+Cell = str | float | bool | date | Broken | None
 """What a cell of a workbook holds: text is never empty, an empty cell is None."""
 
 SheetRow = tuple[int, Sequence[Cell]]
@@ -67,8 +76,22 @@ def _text(column: Column, cell: Cell) -> str:
             "Du texte est attendu : donnez à la cellule le format Texte.",
             "Text is expected: give the cell the format Text.",
         )
-    written = str(int(cell))
-    return f"0{written}" if len(written) == column.digits - 1 else written
+    return _with_zero(str(int(cell)), column.digits)
+
+
+def _with_zero(written: str, digits: int) -> str:
+    return f"0{written}" if len(written) == digits - 1 else written
+
+
+def _postcode(column: Column, cell: Cell) -> str:
+    """A number waits for its country: only a French one has lost a zero."""
+    if isinstance(cell, float):
+        return _OfNumber(_text(column, cell))
+    return _text(column, cell)
+
+
+class _OfNumber(str):
+    """Text that was a number in the workbook."""
 
 
 def _number(column: Column, cell: Cell) -> str:
@@ -150,7 +173,7 @@ COLUMNS: Final = (
         digits=10,
     ),
     Column("street", Text("Rue", "Street"), _OF_ADDRESS, "12 rue des Acacias", _text, also=("Adresse", "Address")),
-    Column("postcode", Text("Code postal", "Postcode"), _OF_ADDRESS, "01000", _text, digits=5),
+    Column("postcode", Text("Code postal", "Postcode"), _OF_ADDRESS, "01000", _postcode),
     Column("town", Text("Ville", "Town"), _OF_ADDRESS, "Bourg-en-Bresse", _text),
     Column(
         "country",
@@ -185,6 +208,9 @@ COLUMNS: Final = (
     ),
 )
 _REQUIRED: Final = COLUMNS[0]
+_POSTCODE_DIGITS: Final = 5
+"""Of a French one."""
+
 _ADDRESS: Final = ("street", "postcode", "town", "country")
 
 # ── what a sheet says ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,36 +232,42 @@ class MemberRow:
 
 def members_in(sheet: Sequence[SheetRow]) -> list[MemberRow]:
     """The members whom a sheet names, by number; its first row holds the headings. Raises RowsRefused."""
+    if len(sheet) - 1 > MOST_MEMBERS:
+        raise RowsRefused(RowProblem.of(_TOO_MANY, most=MOST_MEMBERS))
     number, headings = sheet[0] if sheet else (1, ())
     columns = _columns(headings if number == 1 else ())
     letters = {column.says: _letter(at) for at, column in columns.items()}
-    problems: list[RowProblem] = []
+    problems = _Problems()
+    unheaded: set[int] = set()
     members: dict[str, MemberRow] = {}
     for row, cells in sheet[1:]:
         said: dict[str, Any] = {}
-        wrong = len(problems)
+        before = problems.count
         for at, cell in enumerate(cells):
-            if cell is not None and at not in columns:
-                problems.append(RowProblem.of(_NO_HEADING, row, _letter(at)))
-            elif cell is not None:
-                try:
-                    said[columns[at].says] = columns[at].read(columns[at], cell)
-                except Refused as refused:
-                    problems.append(_problem(refused, row, letters))
-        if len(problems) > wrong:
+            if cell is None or at in unheaded:
+                continue
+            if at not in columns:
+                # The column is told once, and not each of its cells.
+                unheaded.add(at)
+                problems.add(_NO_HEADING, row, _letter(at))
+                continue
+            try:
+                said[columns[at].says] = _read(columns[at], cell)
+            except Refused as refused:
+                problems.add(refused.text, row, _letter(at), **refused.facts)
+        if problems.count > before:
             continue
         reference = said.pop(_REQUIRED.says, None)
         if reference is None:
-            problems.append(RowProblem.of(_NO_NUMBER, row, letters[_REQUIRED.says]))
+            problems.add(_NO_NUMBER, row, letters[_REQUIRED.says])
         elif reference in members:
-            first = members[reference].row
-            problems.append(RowProblem.of(_TWICE, row, letters[_REQUIRED.says], first=first))
+            problems.add(_TWICE, row, letters[_REQUIRED.says], first=members[reference].row)
         else:
             members[reference] = MemberRow(row, reference, said, letters)
-    if len(sheet) - 1 > MOST_MEMBERS:
-        problems = [RowProblem.of(_TOO_MANY, most=MOST_MEMBERS)]
-    if problems or not members:
-        raise RowsRefused(*problems or [RowProblem.of(_NOBODY)])
+    if problems.count:
+        raise RowsRefused(*problems.told, more=problems.count - len(problems.told))
+    if not members:
+        raise RowsRefused(RowProblem.of(_NOBODY))
     return [members[reference] for reference in sorted(members)]
 
 
@@ -277,34 +309,60 @@ async def take_over(
     progress: Progress,
 ) -> Job:
     """Every member becomes as its row says, by the rules of `createHolder` and `updateHolder`, and the job is done; or
-    nothing happens. The members come in one order, so that two imports do not lock each other up; the job comes last,
-    so that it can be seen how far this is. Raises RowsRefused, Overtaken."""
+    nothing happens. Who else waits for a member waits shortly: members are read and made first, without a lock on any
+    that is there; then those whom their rows change are locked all at once, in one order, so that two imports do not
+    lock each other up, and written many at a time. Whoever was as its row says when it was read is left alone. The job
+    comes last, so that it can be seen how far this is. Raises RowsRefused, Overtaken."""
     actor.require("importHolders")
     await work.take()
     # What is written midway shares its transaction with nobody: better to leave before there is something to repeat.
     await work.flush()
     today = calendar.today(work.now)
-    problems = []
-    for progress.done, member in enumerate(members):
-        holder = await work.take(Holder.maybe(reference=member.reference))
-        try:
-            details = _details(member.said, holder, today)
-            if holder is None:
-                parties.make_holder(work, member.reference, **details)
-            else:
-                parties.change_holder(work, holder, **details)
-        except Refused as refused:
-            problems.append(member.problem(refused))
-        if progress.done % _WRITTEN_AT_ONCE == _WRITTEN_AT_ONCE - 1 and not problems:
+    progress.done = 0
+    problems: list[RowProblem] = []
+    changing: list[MemberRow] = []
+    for some in _many_at_a_time(members):
+        there = await work.read(_HOLDERS, references=[member.reference for member in some])
+        holders = {holder.reference: holder for holder in map(Holder.from_row, there)}
+        for member in some:
+            holder = holders.get(member.reference)
+            try:
+                details = _details(member.said, holder, today)
+                if holder is None:
+                    parties.make_holder(work, member.reference, **details)
+                elif parties.holder_changes(holder, **details):
+                    changing.append(member)
+                    continue
+            except Refused as refused:
+                problems.append(member.problem(refused))
+            progress.done += 1
+        if not problems:
             await work.flush()
     if problems:
         raise RowsRefused(*problems)
-    await work.flush()
+
+    taken = await work.take_all(Holder, reference=[member.reference for member in changing])
+    holders = {holder.reference: holder for holder in taken}
+    for some in _many_at_a_time(changing):
+        for member in some:
+            holder = holders[member.reference]
+            try:
+                parties.change_holder(work, holder, **_details(member.said, holder, today))
+            except Refused as refused:
+                problems.append(member.problem(refused))
+            progress.done += 1
+        if not problems:
+            await work.flush()
+    if problems:
+        raise RowsRefused(*problems)
     return await jobs.finish_without_file(work, actor, job_id, run, message_id, len(members))
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_HOLDERS: Final = sa.select(*Holder.selected()).where(
+    Holder.table.c.reference == sa.any_(sa.bindparam("references", type_=ARRAY(sa.Text())))
+)
 _HEADINGS_FIRST: Final = Text(
     "La ligne 1 doit porter les titres des colonnes, dont « {heading} ».",
     "Row 1 must hold the headings of the columns, “{heading}” among them.",
@@ -312,10 +370,37 @@ _HEADINGS_FIRST: Final = Text(
 _UNKNOWN: Final = Text("La colonne « {heading} » n’est pas connue.", "The column “{heading}” is not known.")
 _AGAIN: Final = Text("La colonne « {heading} » est là deux fois.", "The column “{heading}” is there twice.")
 _NO_HEADING: Final = Text("Cette colonne n’a pas de titre.", "This column has no heading.")
+_BROKEN: Final = Text("Cette cellule contient une erreur.", "This cell contains an error.")
 _NO_NUMBER: Final = Text("Le numéro d’adhérent manque.", "The member number is missing.")
 _TWICE: Final = Text("Cet adhérent est déjà à la ligne {first}.", "This member stands in row {first} already.")
 _TOO_MANY: Final = Text("Un fichier compte {most} adhérents au plus.", "A file has at most {most} members.")
 _NOBODY: Final = Text("Le premier onglet ne contient aucun adhérent.", "The first sheet holds no member.")
+
+
+def _read(column: Column, cell: Cell) -> Any:
+    """Raises Refused."""
+    if isinstance(cell, Broken):
+        raise Refused.invalid(column.says, _BROKEN.fr, _BROKEN.en)
+    return column.read(column, cell)
+
+
+def _many_at_a_time(members: Sequence[MemberRow]) -> Iterator[Sequence[MemberRow]]:
+    for start in range(0, len(members), _WRITTEN_AT_ONCE):
+        yield members[start : start + _WRITTEN_AT_ONCE]
+
+
+@dataclass(slots=True)
+class _Problems:
+    """What is wrong with the cells of a file, row after row: those that are told, and how many there are."""
+
+    told: list[RowProblem] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, text: Text, row: int, column: str, **facts: Fact) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.told) < MOST_PROBLEMS:
+            self.told.append(RowProblem.of(text, row, column, **facts))
 
 
 def _columns(headings: Sequence[Cell]) -> dict[int, Column]:
@@ -323,9 +408,12 @@ def _columns(headings: Sequence[Cell]) -> dict[int, Column]:
     found: dict[int, Column] = {}
     problems = []
     for at, heading in enumerate(headings):
-        column = _NAMED.get(_plain(str(heading)))
         if heading is None:
             continue
+        if isinstance(heading, Broken):
+            problems.append(RowProblem.of(_BROKEN, 1, _letter(at)))
+            continue
+        column = _NAMED.get(_plain(str(heading)))
         if column is None:
             problems.append(RowProblem.of(_UNKNOWN, 1, _letter(at), heading=str(heading)[:_SHOWN]))
         elif column in found.values():
@@ -355,6 +443,8 @@ def _details(said: dict[str, Any], holder: Holder | None, today: date) -> Holder
     details = {name: value for name, value in said.items() if name not in _ADDRESS}
     if len(details) < len(said):
         street, postcode, town, country = (said.get(name) or getattr(holder, name, None) or "" for name in _ADDRESS)
+        if isinstance(postcode, _OfNumber) and country.strip().upper() in ("", "FR"):
+            postcode = _with_zero(postcode, _POSTCODE_DIGITS)
         details["postal_address"] = Address(street, postcode, town, country or "FR")
     if holder is None or holder.member_since is None:
         details.setdefault("member_since", today)

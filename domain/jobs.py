@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import calendar, messages
-from domain.access import ISSUER_STAFF, Actor, Grant, Right, Role, User
+from domain.access import ISSUER_STAFF, MERCHANT, RIGHTS, Actor, Grant, Right, Role, User
 from domain.codes import new_id
 from domain.db import Entity, Row, column
 from domain.deadlines import when_due
@@ -43,28 +43,72 @@ class JobKind(StrEnum):
     """What is done."""
 
     EXPORT_PAYMENT_REQUESTS = "EXPORT_PAYMENT_REQUESTS"
+    EXPORT_VOUCHERS = "EXPORT_VOUCHERS"
+    EXPORT_SUPPLIER_INVOICES = "EXPORT_SUPPLIER_INVOICES"
+    EXPORT_MEMBER_STATEMENTS = "EXPORT_MEMBER_STATEMENTS"
+    EXPORT_REIMBURSEMENTS = "EXPORT_REIMBURSEMENTS"
+    EXPORT_HOLDERS = "EXPORT_HOLDERS"
+    EXPORT_JOURNAL = "EXPORT_JOURNAL"
     ISSUE_MEMBER_STATEMENTS = "ISSUE_MEMBER_STATEMENTS"
     IMPORT_HOLDERS = "IMPORT_HOLDERS"
+    RUN_REIMBURSEMENTS = "RUN_REIMBURSEMENTS"
+    IMPORT_BANK_ANSWER = "IMPORT_BANK_ANSWER"
+    EXPORT_REPORT = "EXPORT_REPORT"
 
 
 class ExportFormat(StrEnum):
-    """XLSX: a workbook with real numbers and dates. CSV: text for any program, semicolons between the columns."""
+    """XLSX: a workbook with real numbers and dates. CSV: text for any program, semicolons between the columns.
+    PARQUET: typed columns, for what reckons with many rows."""
 
     XLSX = "XLSX"
     CSV = "CSV"
+    PARQUET = "PARQUET"
 
 
 class FileFormat(StrEnum):
     """What kind of file a job makes, or is made from. PDF: pages to be printed. XLS: a workbook as Excel wrote it until
-    2007."""
+    2007. XML: what banks read and write."""
 
     XLSX = "XLSX"
     CSV = "CSV"
+    PARQUET = "PARQUET"
     PDF = "PDF"
     XLS = "XLS"
+    XML = "XML"
 
 
 FINAL: Final = frozenset({JobStatus.DONE, JobStatus.FAILED})
+HANDED_IN: Final = frozenset({JobKind.IMPORT_HOLDERS, JobKind.IMPORT_BANK_ANSWER})
+"""What is done from a file, which is kept until the job is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRule:
+    """Who may have a list as a file: those who see it. `has_period`: its rows happened at an instant. `has_places`:
+    each belongs to a point of sale."""
+
+    seen_by: frozenset[Role]
+    has_period: bool = True
+    has_places: bool = False
+
+
+def _like(question: str, **rule: bool) -> ExportRule:
+    """As the API's question of that name is asked by."""
+    roles = RIGHTS[question]
+    assert roles is not None, "lists are for those who have signed in"
+    return ExportRule(roles & (ISSUER_STAFF | MERCHANT), **rule)
+
+
+EXPORTS: Final[Mapping[JobKind, ExportRule]] = {
+    JobKind.EXPORT_PAYMENT_REQUESTS: _like("paymentRequests", has_places=True),
+    JobKind.EXPORT_VOUCHERS: _like("vouchers"),
+    JobKind.EXPORT_SUPPLIER_INVOICES: _like("supplierInvoices"),
+    JobKind.EXPORT_MEMBER_STATEMENTS: _like("memberStatements"),
+    JobKind.EXPORT_REIMBURSEMENTS: _like("reimbursements"),
+    JobKind.EXPORT_HOLDERS: _like("holders", has_period=False),
+    JobKind.EXPORT_JOURNAL: ExportRule(ISSUER_STAFF),
+}
+"""The kinds of job that are exports. A holder has none (P8 is the merchant's and the issuer's)."""
 
 # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,7 +126,8 @@ class Job(
 ):
     """Something done for a user. `given` says what was asked for, until the job is over and its file is gone; `done` of
     `total` rows are done. `runs` counts how often a worker has begun. `file_bytes` is the size of the file, null when
-    there is none, or none any more. `problems` are those of the rows that a file was refused for."""
+    there is none, or none any more. `problems` are those of the rows that a file was refused for, or that the job has
+    left out."""
 
     kind: JobKind
     status: JobStatus
@@ -166,19 +211,36 @@ _FAILED: Final = Text(
     "L’opération n’a pas pu aboutir. Réessayez, ou contactez l’assistance si cela se reproduit.",
     "This could not be completed. Try again, or contact support if it happens again.",
 )
+_GONE_EXPORT: Final = Text("Ce fichier a expiré : refaites l’export.", "This file has expired: export again.")
+_GONE: Final[Mapping[JobKind, Text]] = {
+    JobKind.ISSUE_MEMBER_STATEMENTS: Text(
+        "Ce fichier a expiré : demandez de nouveau les relevés de ce mois, il sera réimprimé.",
+        "This file has expired: ask for this month’s statements again, and it is printed anew.",
+    ),
+    JobKind.RUN_REIMBURSEMENTS: Text(
+        "Ce fichier a expiré : vous le retrouverez parmi les fichiers de virements.",
+        "This file has expired: it is among the files of transfers.",
+    ),
+}
+"""How the file of a job can be had again once it is gone."""
+
 _MORE: Final = Text("Et {more} autres problèmes.", "And {more} more problems.")
-_MOST_PROBLEMS: Final = 100
+MOST_PROBLEMS: Final = 100
+"""How many problems of a file are told; of those behind them, only how many they are."""
 
 
 class RowsRefused(Refused):
-    """A file was refused for its rows; nothing was done. The first hundred problems are told."""
+    """A file was refused for its rows; nothing was done. The first hundred problems are told; `more` were found behind
+    them and are only counted."""
 
-    def __init__(self, *found: RowProblem) -> None:
+    def __init__(self, *found: RowProblem, more: int = 0) -> None:
         super().__init__(RefusalCode.FILE_INVALID, _FAILED)
-        self.rows = sorted(found, key=lambda problem: problem.row or 0)
-        if len(found) > _MOST_PROBLEMS:
-            more = len(found) - _MOST_PROBLEMS
-            self.rows = [*self.rows[:_MOST_PROBLEMS], RowProblem.of(_MORE, more=more)]
+        self.rows = _told(sorted(found, key=lambda problem: problem.row or 0), more)
+
+
+def _told(found: Sequence[RowProblem], more: int = 0) -> list[RowProblem]:
+    more += max(0, len(found) - MOST_PROBLEMS)
+    return [*found[:MOST_PROBLEMS], *([RowProblem.of(_MORE, more=more)] if more else [])]
 
 
 def problems(job: Job) -> list[RowProblem]:
@@ -208,11 +270,17 @@ async def create_export(
     them; `since` and `until` are civil days, both included; `conditions` and `order_by` are the list's own, as a
     document and a name.
 
-    Raises Refused: NOT_FOUND for a point of sale that this user does not see, FORBIDDEN without the right to export,
-    INVALID for days in the wrong order, RATE_LIMITED with too many unfinished jobs."""
+    Raises Refused: NOT_FOUND for a point of sale that this user does not see, FORBIDDEN without the right to export
+    and for a list that this user does not see, INVALID for days in the wrong order, and for days or a point of sale
+    where the list's rows have none, RATE_LIMITED with too many unfinished jobs."""
     actor.require("createExport")
     assert actor.user_id is not None, "jobs are done for users"
+    rule = EXPORTS[kind]
+    if actor.role not in rule.seen_by:
+        raise Refused.forbidden()
     for name, day in (("since", since), ("until", until)):
+        if day is not None and not rule.has_period:
+            raise not_of_this_list(f"input.{name}")
         if day is not None and not 1900 <= day.year <= 9000:
             raise Refused.invalid(
                 f"input.{name}", "Ce jour est hors du calendrier.", "This day is out of the calendar."
@@ -221,6 +289,8 @@ async def create_export(
         raise Refused.invalid(
             "input.until", "La fin vient avant le début de la période.", "The period ends before it begins."
         )
+    if point_of_sale_id is not None and not rule.has_places:
+        raise not_of_this_list("input.pointOfSaleId")
     await work.take(User.by(id=actor.user_id))
     if point_of_sale_id is not None:
         place = await work.read(
@@ -240,6 +310,39 @@ async def create_export(
         **({"order_by": order_by} if order_by else {}),
     }
     return await queue(work, actor, kind, FileFormat(format), locale, given, point_of_sale_id)
+
+
+async def export_report(
+    work: Work,
+    actor: Actor,
+    *,
+    report: str,
+    format: ExportFormat,  # noqa: A002 — the contract's word
+    locale: Locale,
+    as_of: datetime | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    merchant_id: UUID | None = None,
+    point_of_sale_id: UUID | None = None,
+) -> Job:
+    """A report of the store for analysts is written into a file. Raises Refused: FORBIDDEN, RATE_LIMITED with too many
+    unfinished jobs."""
+    actor.require("exportReport")
+    await work.take(User.by(id=actor.user_id))
+    given = {
+        "report": report,
+        "as_of": as_of and as_of.isoformat(),
+        "since": since and since.isoformat(),
+        "until": until and until.isoformat(),
+        "merchant": merchant_id and str(merchant_id),
+        "point_of_sale": point_of_sale_id and str(point_of_sale_id),
+    }
+    return await queue(work, actor, JobKind.EXPORT_REPORT, FileFormat(format), locale, given, point_of_sale_id)
+
+
+def not_of_this_list(field: str) -> Refused:
+    """What is asked of a list that does not know it; `field` is its path from the arguments."""
+    return Refused.invalid(field, "Cette liste n’a pas ce critère.", "This list has no such condition.")
 
 
 async def queue(
@@ -310,10 +413,21 @@ async def keep_chunk(
 
 
 async def finish(
-    work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int, file_stem: str, file_bytes: int
+    work: Work,
+    actor: Actor,
+    job_id: UUID,
+    run: int,
+    message_id: UUID,
+    done: int,
+    file_stem: str,
+    file_bytes: int,
+    *,
+    rows: Sequence[RowProblem] = (),
 ) -> Job:
-    """The whole file is kept; from now on it can be downloaded, for a day of the issuer's clock. Raises Overtaken."""
+    """The whole file is kept; from now on it can be downloaded, for a day of the issuer's clock. Everything is done,
+    but for `rows`, which hold no personal data. Raises Overtaken."""
     job = await take_running(work, actor, job_id, run, message_id)
+    _keep_problems(work, job, rows)
     expires_at = work.now + FILE_LASTS
     work.move(
         job,
@@ -329,10 +443,20 @@ async def finish(
     return work.note("finish", job, rows=done)
 
 
-async def finish_without_file(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, done: int) -> Job:
-    """Everything is done, and there was nothing to put into a file. Raises Overtaken."""
+async def finish_without_file(
+    work: Work,
+    actor: Actor,
+    job_id: UUID,
+    run: int,
+    message_id: UUID,
+    done: int,
+    *,
+    rows: Sequence[RowProblem] = (),
+) -> Job:
+    """Everything is done, but for `rows`, and there was nothing to put into a file. Raises Overtaken."""
     job = await take_running(work, actor, job_id, run, message_id)
     await _remove_chunks(work, job)
+    _keep_problems(work, job, rows)
     work.move(job, "finish", done=done, total=done, ended_at=work.now, given={})
     return work.note("finish", job, rows=done)
 
@@ -419,6 +543,11 @@ async def exporter(connection: AsyncConnection, job: Job) -> Actor | None:
     )
 
 
+def may_export(actor: Actor, kind: JobKind) -> bool:
+    """Whether this `exporter` may still have such a list: it sees it, and a merchant's staff may export somewhere."""
+    return actor.role in EXPORTS[kind].seen_by and (actor.role is not Role.MERCHANT_STAFF or bool(actor.grants))
+
+
 async def file_of(connection: AsyncConnection, tenant: int, job_id: UUID) -> Job:
     """The job whose file can be downloaded. Raises Refused: NOT_FOUND when there is none, or its user may not sign in
     any more; TOO_LATE when it has expired."""
@@ -436,10 +565,7 @@ async def file_of(connection: AsyncConnection, tenant: int, job_id: UUID) -> Job
     if found.file_expires_at is None:
         raise Refused.not_found()
     if found.file_bytes is None or now >= found.file_expires_at:
-        raise Refused(
-            RefusalCode.TOO_LATE,
-            Text("Ce fichier a expiré : refaites l’export.", "This file has expired: export again."),
-        )
+        raise Refused(RefusalCode.TOO_LATE, _GONE.get(found.kind, _GONE_EXPORT))
     return found
 
 
@@ -479,7 +605,7 @@ async def _require_few(work: Work, user_id: UUID) -> None:
 async def _break_off(work: Work, job: Job, reason: str, *, for_good: bool = False, counts: bool = True) -> None:
     fails = for_good or (counts and job.runs >= MOST_RUNS)
     # What was handed in is there for the next run; what was half made is made anew.
-    if fails or job.kind is not JobKind.IMPORT_HOLDERS:
+    if fails or job.kind not in HANDED_IN:
         await _remove_chunks(work, job)
     if fails:
         work.move(job, "fail", ended_at=work.now, given={})
@@ -487,6 +613,11 @@ async def _break_off(work: Work, job: Job, reason: str, *, for_good: bool = Fals
     else:
         work.move(job, "break_off", done=0, total=None)
         work.note("break_off", job, reason=reason)
+
+
+def _keep_problems(work: Work, job: Job, rows: Sequence[RowProblem]) -> None:
+    if rows:
+        work.change(job, problems={"rows": [asdict(problem) for problem in _told(rows)]})
 
 
 async def _remove_chunks(work: Work, job: Job) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -35,6 +35,15 @@ class JournalLine(
     detail: dict[str, Any]
     sequence: int = computed(sa.Identity(always=True))
     xact: int = computed(sa.text("pg_current_xact_id()"), sql=TransactionNumber())
+
+
+ORDER: Final = (JournalLine.table.c.at, JournalLine.table.c.sequence)
+"""The order of the journal, newest line first: it goes down."""
+
+
+def lines() -> sa.Select[Any]:
+    """Every line, for the issuer's staff alone."""
+    return sa.select(*JournalLine.selected(), JournalLine.table.c.sequence)
 
 
 def history(subject_id: UUID) -> sa.Select[Any]:

@@ -30,7 +30,8 @@ class Unit(StrEnum):
 class AccountKind(StrEnum):
     """FUNDING: what the issuer has brought into circulation, negative. WALLET: what a holder may spend. HELD: reserved
     towards a merchant. MERCHANT: what is owed to a merchant. GUARANTEE: what the issuer guarantees for a member at this
-    moment, negative. DEBT: what a member owes the issuer, negative."""
+    moment, negative. DEBT: what a member owes the issuer, negative. TRANSIT: on its way to a merchant's bank. BANK:
+    what the issuer's bank has paid to merchants. COMMISSION: what the issuer has kept of what it reimbursed."""
 
     FUNDING = "FUNDING"
     WALLET = "WALLET"
@@ -38,6 +39,9 @@ class AccountKind(StrEnum):
     MERCHANT = "MERCHANT"
     GUARANTEE = "GUARANTEE"
     DEBT = "DEBT"
+    TRANSIT = "TRANSIT"
+    BANK = "BANK"
+    COMMISSION = "COMMISSION"
 
 
 class TransferKind(StrEnum):
@@ -139,9 +143,12 @@ FLOOR_OF: Final[dict[AccountKind, int | None]] = {
     AccountKind.MERCHANT: None,
     AccountKind.GUARANTEE: -MAXIMUM_CENTS,
     AccountKind.DEBT: None,
+    AccountKind.TRANSIT: None,
+    AccountKind.BANK: None,
+    AccountKind.COMMISSION: None,
 }
-"""The floor of each kind, in cents; None where no balance is kept. Guarantees have no limit of their own: the kinds of
-vouchers have."""
+"""The floor of each kind, in cents; None where no balance is kept. All that is guaranteed for a member is an
+amount too, no more than MAXIMUM_CENTS: a request for a voucher checks it beside its kind's maximums."""
 
 
 def account_of(owner_id: UUID, kind: AccountKind, unit: Unit = Unit.EUR) -> UUID:
@@ -162,6 +169,21 @@ def merchant_account_of(merchant_id: UUID) -> DerivedAccount:
 def held_account_of(merchant_id: UUID) -> DerivedAccount:
     """What is reserved towards a merchant."""
     return DerivedAccount(account_of(merchant_id, AccountKind.HELD))
+
+
+def transit_account_of(merchant_id: UUID) -> DerivedAccount:
+    """What is on its way to a merchant's bank."""
+    return DerivedAccount(account_of(merchant_id, AccountKind.TRANSIT))
+
+
+def bank_account_of(issuer_id: UUID) -> DerivedAccount:
+    """What the issuer's bank has paid to merchants."""
+    return DerivedAccount(account_of(issuer_id, AccountKind.BANK))
+
+
+def commission_account_of(issuer_id: UUID) -> DerivedAccount:
+    """What the issuer has kept of what it reimbursed."""
+    return DerivedAccount(account_of(issuer_id, AccountKind.COMMISSION))
 
 
 def guarantee_of(holder_id: UUID) -> UUID:

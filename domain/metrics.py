@@ -57,6 +57,9 @@ JOBS: Final = Counter(
     "escarcelle_jobs", "Runs of jobs. outcome: done, failed, refused, broken_off, overtaken.", ("outcome",)
 )
 JOBS_RUNNING: Final = Gauge("escarcelle_jobs_running", "Jobs under way in this process.")
+COPIES: Final = Counter(
+    "escarcelle_copies", "Nightly copies for analysts that this worker has begun. outcome: done, failed.", ("outcome",)
+)
 TIDIED: Final = Counter("escarcelle_tidied", "Old rows removed by this relay, by table.", ("table",))
 
 

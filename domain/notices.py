@@ -64,6 +64,10 @@ class Push:
     link_path: str = "/"
 
 
+class NoAddress(Exception):
+    """Whom a notice is for cannot be reached any more: it is given up, for the issuer to hear of."""
+
+
 Writer = Callable[[AsyncConnection, int, Any], Awaitable[list[Letter]]]
 Pusher = Callable[[AsyncConnection, int, Any], Awaitable[Push | None]]
 _WRITERS: Final[dict[str, Writer]] = {}
@@ -80,7 +84,7 @@ class Notice:
 
 def writes(name: str) -> Callable[[Writer], Writer]:
     """Marks the question that turns a notice into letters: `write(connection, tenant, subject_id)`, read when the mail
-    is sent."""
+    is sent. It raises NoAddress when somebody must be told, and cannot be."""
 
     def register(writer: Writer) -> Writer:
         _WRITERS[name] = writer

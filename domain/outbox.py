@@ -16,12 +16,14 @@ from domain.db import Entity, Row, computed
 
 
 class Topic(StrEnum):
-    """Who consumes a row: open subscriptions, a worker that sends mail or a push, or one that does a job."""
+    """Who consumes a row: open subscriptions, a worker that sends mail or a push, one that does a job, or one that
+    copies an issuer's data for analysts."""
 
     LIVE = "live"
     MAIL = "mail"
     PUSH = "push"
     JOB = "job"
+    COPY = "copy"
 
 
 class OutboxRow(

@@ -1,9 +1,10 @@
 """The parties: issuers, their merchants with points of sale, and the holders of their value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, TypedDict, Unpack
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from domain.access import ISSUER_STAFF, Actor, tenant_of_slug
 from domain.codes import new_id
 from domain.db import Database, Entity, column
 from domain.errors import RefusalCode, Refused
-from domain.ledger import AccountKind, Balance, funding_account_of, wallet_of
+from domain.ledger import Account, AccountKind, Balance, Unit, funding_account_of, wallet_of
 from domain.texts import Text, sort_key
 from domain.work import Work
 
@@ -189,6 +190,7 @@ async def create_merchant(
     )
     work.open_account(merchant.id, AccountKind.MERCHANT)
     work.open_account(merchant.id, AccountKind.HELD)
+    work.open_account(merchant.id, AccountKind.TRANSIT)
     codes = [place.code.strip() for place in points_of_sale]
     for n, place in enumerate(points_of_sale):
         if place.code.strip() in codes[:n]:
@@ -245,7 +247,7 @@ async def update_point_of_sale(
         kept = fields.line(name, "input.name")
         changes |= {"name": kept, "sort_key": sort_key(kept)}
     if address is not None:
-        changes |= _address(address, "input.address")
+        changes |= checked_address(address, "input.address")
     if changes:
         work.change(place, **changes)
     return work.note("update", place, point_of_sale_id=place.id, changed=sorted(changes))
@@ -285,15 +287,22 @@ def make_holder(work: Work, reference: str, **details: Unpack[HolderDetails]) ->
 def change_holder(work: Work, holder: Holder, **details: Unpack[HolderDetails]) -> Holder:
     """What is given changes of a holder that is taken; what was so already leaves no line. Raises Refused (INVALID)."""
     was_member = holder.member_since is not None
-    changes = {name: value for name, value in _kept(details).items() if getattr(holder, name) != value}
+    changes = holder_changes(holder, **details)
     if not changes:
         return holder
     work.change(holder, **changes)
     work.change(holder, sort_key=sort_key(f"{holder.name} {holder.first_name or ''}"))
-    _check_statement_by(holder)
     if holder.member_since is not None and not was_member:
         _open_member_accounts(work, holder)
     return work.note("update", holder, holder_id=holder.id, changed=sorted(changes))
+
+
+def holder_changes(holder: Holder, **details: Unpack[HolderDetails]) -> dict[str, Any]:
+    """The columns of what is given and is not so already; nothing changes yet. Raises Refused (INVALID)."""
+    changes = {name: value for name, value in _kept(details).items() if getattr(holder, name) != value}
+    if changes:
+        _check_statement_by(holder, changes)
+    return changes
 
 
 LARGEST_CREDIT: Final = 10_000_00
@@ -409,16 +418,31 @@ def holders(actor: Actor, search: str | None = None) -> sa.Select[tuple[object, 
     return question
 
 
-async def wallet_amount(connection: AsyncConnection, actor: Actor, holder_id: UUID) -> int | None:
-    """What is in a holder's wallet, in cents; None to those who may not see it: all but itself and the issuer's
-    staff."""
-    if actor.holder_id != holder_id and actor.role not in ISSUER_STAFF:
-        return None
-    amount = await connection.scalar(
-        sa.select(Balance.table.c.amount).where(Balance.table.c.account_id == wallet_of(holder_id))
-    )
-    assert isinstance(amount, int), "every holder has a wallet"
-    return amount
+HOLDER_ORDER: Final = (Holder.table.c.sort_key, Holder.table.c.id)
+"""The order of holders, by name: it goes up."""
+
+
+def wallet_in_sql() -> sa.ScalarSelect[Any]:
+    """What is in the wallet of a question's holder, in cents; for the issuer's staff alone."""
+    account, balance = Account.table.c, Balance.table.c
+    asked = sa.select(balance.amount).join(Account.table, account.id == balance.account_id)
+    wallet = sa.and_(account.kind == str(AccountKind.WALLET), account.unit == str(Unit.EUR))
+    return asked.where(account.owner_id == Holder.table.c.id, wallet).correlate(Holder.table).scalar_subquery()
+
+
+async def wallet_amounts(
+    connection: AsyncConnection, actor: Actor, holder_ids: Sequence[UUID]
+) -> dict[UUID, int | None]:
+    """What is in holders' wallets, in cents; None to those who may not see it: all but the holder itself and the
+    issuer's staff."""
+    wallets = {wallet_of(id_): id_ for id_ in holder_ids if actor.holder_id == id_ or actor.role in ISSUER_STAFF}
+    found: dict[UUID, int | None] = dict.fromkeys(holder_ids)
+    if wallets:
+        table = Balance.table.c
+        rows = await connection.execute(sa.select(table.account_id, table.amount).where(table.account_id.in_(wallets)))
+        found |= {wallets[account_id]: amount for account_id, amount in rows}
+        assert all(found[id_] is not None for id_ in wallets.values()), "every holder has a wallet"
+    return found
 
 
 def require_member(holder: Holder, today: date) -> None:
@@ -433,6 +457,21 @@ def require_member(holder: Holder, today: date) -> None:
         )
 
 
+def checked_address(address: Address, field: str) -> dict[str, str]:
+    """An address's columns. Raises Refused (INVALID)."""
+    country = fields.line(address.country, f"{field}.country").upper()
+    if len(country) != 2 or not country.isascii() or not country.isalpha():
+        raise Refused.invalid(
+            f"{field}.country", "Un code de pays a deux lettres, par exemple FR.", "A country code has two letters: FR."
+        )
+    return {
+        "street": fields.line(address.street, f"{field}.street"),
+        "postcode": fields.line(address.postcode, f"{field}.postcode", longest=20),
+        "town": fields.line(address.town, f"{field}.town"),
+        "country": country,
+    }
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -441,7 +480,7 @@ def _kept(details: HolderDetails) -> dict[str, Any]:
     as_they_are = ("member_since", "dues_paid_until", "statement_by")
     kept: dict[str, Any] = {name: value for name, value in details.items() if name in as_they_are and value is not None}
     if (address := details.get("postal_address")) is not None:
-        kept |= _address(address, "input.postalAddress")
+        kept |= checked_address(address, "input.postalAddress")
     if (name := details.get("name")) is not None:
         kept["name"] = fields.line(name, "input.name")
     if (first_name := details.get("first_name")) is not None:
@@ -458,14 +497,18 @@ def _open_member_accounts(work: Work, holder: Holder) -> None:
     work.open_account(holder.id, AccountKind.DEBT)
 
 
-def _check_statement_by(holder: Holder) -> None:
-    if holder.statement_by is Channel.EMAIL and holder.email is None:
+def _check_statement_by(holder: Holder, changes: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Of a holder as it is, or will be once it is changed. Raises Refused (INVALID)."""
+    statement_by, email, street = (
+        changes.get(name, getattr(holder, name)) for name in ("statement_by", "email", "street")
+    )
+    if statement_by is Channel.EMAIL and email is None:
         raise Refused.invalid(
             "input.statementBy",
             "Un relevé par e-mail demande une adresse e-mail.",
             "A statement by e-mail needs an e-mail address.",
         )
-    if holder.statement_by is Channel.POST and holder.street is None:
+    if statement_by is Channel.POST and street is None:
         raise Refused.invalid(
             "input.statementBy",
             "Un relevé par courrier demande une adresse postale.",
@@ -475,7 +518,7 @@ def _check_statement_by(holder: Holder) -> None:
 
 def _open_point_of_sale(work: Work, merchant_id: UUID, place: NewPlace, field: str) -> PointOfSale:
     name = fields.line(place.name, f"{field}.name")
-    address = _address(place.address, f"{field}.address") if place.address else {}
+    address = checked_address(place.address, f"{field}.address") if place.address else {}
     made = work.create(
         PointOfSale(
             tenant=work.tenant,
@@ -489,20 +532,6 @@ def _open_point_of_sale(work: Work, merchant_id: UUID, place: NewPlace, field: s
         )
     )
     return work.note("create", made, point_of_sale_id=made.id)
-
-
-def _address(address: Address, field: str) -> dict[str, str]:
-    country = fields.line(address.country, f"{field}.country").upper()
-    if len(country) != 2 or not country.isascii() or not country.isalpha():
-        raise Refused.invalid(
-            f"{field}.country", "Un code de pays a deux lettres, par exemple FR.", "A country code has two letters: FR."
-        )
-    return {
-        "street": fields.line(address.street, f"{field}.street"),
-        "postcode": fields.line(address.postcode, f"{field}.postcode", longest=20),
-        "town": fields.line(address.town, f"{field}.town"),
-        "country": country,
-    }
 
 
 def _contains(text: sa.ColumnElement[str], search: str) -> sa.ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -77,6 +78,16 @@ class Settings(BaseSettings):
         "and each next one has the port after it. By default nowhere.",
     )
     metrics_host: str = Field("127.0.0.1", description="The address that METRICS_PORT is opened on.")
+
+    reporting_folder: Path | None = Field(
+        None, description="Where the nightly copy keeps its stores for analysts; by default there are none."
+    )
+    reporting_hour: int = Field(
+        2,
+        ge=0,
+        le=23,
+        description="From which hour on, in Paris, workers copy, where there is a folder.",
+    )
 
     @field_validator("secret_keys", mode="before")
     @classmethod

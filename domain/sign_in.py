@@ -196,20 +196,25 @@ async def change_password(
 ) -> str:
     """The user sets a new password, and a new session replaces all others; returns its token. Raises Refused:
     BAD_CREDENTIALS for a wrong current password, INVALID for a new one that will not do."""
+    _check_new_password(new, "input.newPassword")
+    await require_password(database, actor, current)
+    token = new_token(actor.tenant)
+    await perform(database, actor, set_password, await hashed(new), digest(token), lasts, description)
+    return token
+
+
+async def require_password(database: Database, actor: Actor, current: str) -> None:
+    """The user proves once more to be who has signed in. Raises Refused (BAD_CREDENTIALS)."""
     async with database.reading(actor.tenant) as connection:
         stored = await connection.scalar(
             sa.select(Password.table.c.hash).where(Password.table.c.user_id == actor.user_id)
         )
-    _check_new_password(new, "input.newPassword")
     if not await _is_right(stored or _NOBODY, current):
         raise Refused(
             RefusalCode.BAD_CREDENTIALS,
             Text("Le mot de passe actuel est erroné.", "The current password is wrong."),
             field="input.currentPassword",
         )
-    token = new_token(actor.tenant)
-    await perform(database, actor, set_password, await hashed(new), digest(token), lasts, description)
-    return token
 
 
 async def reset_password(database: Database, tenant: int, reset_id: UUID, new: str) -> str:

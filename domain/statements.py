@@ -114,6 +114,16 @@ def shared_take_statement(wanted: Wanted) -> str:
     )
 
 
+def take_all_statement(row: type[Row], name: str) -> str:
+    """Locks every row of a table that has one of the values in $2, in their order: two who take the same rows do not
+    lock each other up."""
+    sql = row.table.c[name].type.compile(dialect=DIALECT)
+    return (
+        f"SELECT {', '.join(row.columns)} FROM {row.table.name}"
+        f" WHERE tenant = $1 AND {name} = ANY($2::{sql}[]) ORDER BY {name} FOR NO KEY UPDATE"
+    )
+
+
 # ── the statement that writes ─────────────────────────────────────────────────────────────────────────────────────────
 
 _Part = tuple[str, type[Row], tuple[str, ...]]

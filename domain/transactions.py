@@ -25,6 +25,7 @@ from domain.statements import (
     plan,
     shape_of,
     shared_take_statement,
+    take_all_statement,
     take_statement,
     write_statement,
 )
@@ -57,6 +58,9 @@ class Transaction(Protocol):
     async def take(self, asked: Asked) -> Sequence[Any]:
         """Lock the rows; then the tenant's clock, the real one, what the key did, whether the message was handled, and
         each locator's columns (null where nothing was found)."""
+
+    async def take_all(self, row: type[Row], name: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        """Lock every row with one of these values; then their columns."""
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Ask."""
@@ -103,6 +107,13 @@ class Own:
             asked.key,
             asked.message_id,
             *_values(asked.locators),
+        )
+        return found
+
+    async def take_all(self, row: type[Row], name: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        """Wait for the locks."""
+        found: Sequence[Sequence[Any]] = await self._connection.fetch(
+            take_all_statement(row, name), self._tenant, list(values)
         )
         return found
 
@@ -400,6 +411,10 @@ class _Place:
         """Without waiting for a lock: a deed that would have to runs alone."""
         self._has_taken = True
         return await self._together.park(self._seat, asked)
+
+    async def take_all(self, row: type[Row], name: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        """Not here: the others would wait for all of these locks."""
+        raise _RunsAlone
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Ask, after the locks. Who asks before may be after a lock of its own."""

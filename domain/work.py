@@ -44,6 +44,7 @@ B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E", bound=Entity)
+R = TypeVar("R", bound=Row)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -163,6 +164,14 @@ class Work:
             found.append(self._one(locator, row[at : at + width] if row[at] is not None else None))
             at += width
         return None if not found else found[0] if len(found) == 1 else tuple(found)
+
+    async def take_all(self, row: type[E], **where: Sequence[object]) -> list[E]:
+        """Lock every row that has one of these values in this one column, in one statement and in the values' order,
+        then read the clock. The deed has its transaction to itself."""
+        ((name, values),) = where.items()
+        rows = await self._transaction.take_all(row, name, values)
+        await self.take()
+        return [self._once(row.from_row(each)) for each in rows]
 
     async def read(self, question: sa.Select[Any], **values: object) -> list[asyncpg.Record]:
         """Ask the database, after the locks and in the same transaction. A question that is asked often stands in a
@@ -356,9 +365,11 @@ class Work:
             if locator.required:
                 raise Refused.not_found()
             return None
-        row = locator.row.from_row(values)
-        identity = (locator.row, tuple(getattr(row, name) for name in locator.row.identity))
-        return self._taken.setdefault(identity, row)
+        return self._once(locator.row.from_row(values))
+
+    def _once(self, row: R) -> R:
+        identity = (type(row), tuple(getattr(row, name) for name in row.identity))
+        return cast(R, self._taken.setdefault(identity, row))
 
     def _move_value(
         self, kind: TransferKind, subject: Entity, reason: str, settles: UUID | None, sides: Mapping[UUID, int]

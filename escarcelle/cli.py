@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,6 +63,7 @@ _COLLECTED_AFTER = 20_000
 _PORT_FREED_WITHIN_SECONDS = 1.0
 _LAST_PORT = 65_535
 _RUNNING = "running.json"
+_REPORTING = "reporting"
 _DATABASE_ROLES = {
     "DATABASE_URL": "escarcelle_owner",
     "APP_DATABASE_URL": "escarcelle_app",
@@ -72,7 +74,7 @@ _DATABASE_ROLES = {
 _Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
 _Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")]
 _Data = Annotated[Path, typer.Option(file_okay=False, help="Folder of the databases, secrets and mails.")]
-_Topic = Annotated[Literal["mail", "push", "job"] | None, typer.Option(help="Only those of one topic.")]
+_Topic = Annotated[Literal["mail", "push", "job", "copy"] | None, typer.Option(help="Only those of one topic.")]
 _Issuer = Annotated[str | None, typer.Option(metavar="SLUG", help="Only those of one issuer.")]
 _Processes = Annotated[int, typer.Option(min=1, max=64, help="API processes that share the port.")]
 
@@ -176,6 +178,35 @@ def audit(
         sys.exit(ledger_audit.main(settings.reader_database_url or settings.database_url))
     with _database_of(data.absolute()) as database_url:
         sys.exit(ledger_audit.main(database_url))
+
+
+@app.command()
+def nightly(
+    issuer: Annotated[str | None, typer.Option(metavar="SLUG", help="Only this issuer's.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Data folder of `escarcelle dev`; by default the environment's settings."),
+    ] = None,
+) -> None:
+    """Bring the stores for analysts up to date, verify each against the ledger, and swap it in; the exit code is not 0
+    when one could not be made."""
+    from reporting import copy
+
+    if data is None:
+        settings = from_environment()
+        logs.configure(settings.log_format)
+        sys.exit(copy.main(settings, issuer, print))
+    data = data.absolute()
+    with _database_of(data) as database_url:
+        urls = {name.lower(): _as(role, database_url, data) for name, role in _DATABASE_ROLES.items()}
+        settings = from_environment(
+            **urls,
+            redis_url="redis://",
+            secret_keys=kept_secret(data / "secret_keys"),
+            smtp_url="smtp://localhost",
+            reporting_folder=data / _REPORTING,
+        )
+        sys.exit(copy.main(settings, issuer, print))
 
 
 @app.command()
@@ -289,6 +320,43 @@ def set_voucher_kind(
     print(f"{slug}: {code} = {name}, W….{department}.{series}.…, {validity_days} days")
 
 
+@issuer_app.command("terms")
+def set_terms(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    flow: Annotated[Literal["payment-requests", "vouchers"], typer.Option(help="Of which operations.")],
+    since: Annotated[datetime, typer.Option("--from", help="The first day.", formats=["%Y-%m-%d"])],
+    commission: Annotated[str, typer.Option(help="What the issuer keeps, in percent: 2.5")],
+    business_days: Annotated[int, typer.Option(help="Within how many TARGET business days it pays.")] = 5,
+) -> None:
+    """Set on what terms merchants are reimbursed from a day on; operations of before keep theirs."""
+    from domain.reimbursements import ReimbursedFlow
+    from escarcelle import database
+
+    of = ReimbursedFlow(flow.replace("-", "_").upper())
+    database.set_terms(from_environment(), slug, of, since.date(), commission, business_days)
+    print(f"{slug}: {flow} from {since:%Y-%m-%d}, {commission} %, {business_days} business days")
+
+
+@issuer_app.command("paying-account")
+def set_paying_account(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    iban: Annotated[str, typer.Option(help="The account.")],
+    holder: Annotated[str, typer.Option(help="Whose account it is, as the bank knows it.")],
+    street: Annotated[str, typer.Option(help="Its holder's number and street.")],
+    postcode: Annotated[str, typer.Option(help="Postcode.")],
+    town: Annotated[str, typer.Option(help="Town.")],
+    country: Annotated[str, typer.Option(help="Country, by its ISO 3166 code.")] = "FR",
+    bic: Annotated[str | None, typer.Option(help="The bank; found by the IBAN when absent.")] = None,
+) -> None:
+    """Set the account that merchants are reimbursed from."""
+    from domain.parties import Address
+    from escarcelle import database
+
+    address = Address(street, postcode, town, country)
+    database.set_paying_account(from_environment(), slug, iban, bic, holder, address)
+    print(f"{slug}: reimburses from the account that ends with {iban.strip()[-4:]}")
+
+
 @letters_app.command("list")
 def list_dead_letters(topic: _Topic = None, issuer: _Issuer = None) -> None:
     """List the messages that were given up: identifier, issuer, topic, notice, when, tries, reason."""
@@ -377,6 +445,7 @@ class _Development:
             self._start_redis(supervisor)
         if "DATABASE_URL" not in os.environ:
             self._start_postgres(supervisor)
+        self._environment.setdefault("REPORTING_FOLDER", str(self._data / _REPORTING))
         self._environment.setdefault("SECRET_KEYS", kept_secret(self._data / "secret_keys"))
         self._environment.setdefault("PUBLIC_URL", self._local_url)
 
@@ -466,6 +535,13 @@ def _embedded_database_urls(data: Path, server: EmbeddedPostgres) -> dict[str, s
         variable: server.url("escarcelle", user=role, password=passwords[role])
         for variable, role in _DATABASE_ROLES.items()
     }
+
+
+def _as(role: str, database_url: str, data: Path) -> str:
+    """The address of a data folder's database, for one of its users."""
+    parts = urlsplit(database_url)
+    password = kept_secret(data / "passwords" / role)
+    return parts._replace(netloc=f"{role}:{password}@{parts.hostname}:{parts.port}").geturl()
 
 
 @contextmanager

@@ -139,5 +139,7 @@ _KEYED = frozenset(
         "recordSupplierInvoice",
         "decideExcess",
         "importHolders",
+        "runReimbursements",
+        "settleReimbursement",
     }
 )

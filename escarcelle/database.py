@@ -4,6 +4,8 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +17,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+import domain.copies
 import domain.jobs
 import domain.payments
 import domain.vouchers  # noqa: F401 — every table must be declared before migrations are compared
 from domain import users
 from domain.access import Actor, Role
+from domain.bank_accounts import PayingAccount, checked_account
 from domain.codes import new_id
-from domain.db import APP, OWNER, READER, RELAY, Database, connect_as, metadata
+from domain.db import APP, OWNER, READER, RELAY, Database, Row, connect_as, metadata
 from domain.errors import Refused
 from domain.ledger import AccountKind
-from domain.parties import Issuer
+from domain.parties import Address, Issuer
+from domain.reimbursements import ReimbursedFlow, ReimbursementTerms
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import Work, perform
@@ -73,6 +78,21 @@ def set_voucher_kind(settings: Settings, slug: str, **kind: Any) -> None:
     asyncio.run(put_voucher_kind(settings, slug, kind))
 
 
+def set_terms(
+    settings: Settings, slug: str, flow: ReimbursedFlow, since: date, commission_percent: str, business_days: int
+) -> None:
+    """Set what an issuer keeps of what it reimburses from a civil day on, in percent, and within how many TARGET
+    business days it pays. Raises Refused for an unknown issuer or a value out of bounds."""
+    asyncio.run(put_terms(settings, slug, flow, since, commission_percent, business_days))
+
+
+def set_paying_account(
+    settings: Settings, slug: str, iban: str, bic: str | None, holder: str, address: Address
+) -> None:
+    """Set the account that an issuer reimburses from. Raises Refused for an unknown issuer or an invalid account."""
+    asyncio.run(put_paying_account(settings, slug, iban, bic, holder, address))
+
+
 def warning_hours(text: str) -> dict[str, int | None]:
     """The rules behind "8-20", or "off". Raises Refused (INVALID) for anything else."""
     if text == "off":
@@ -103,11 +123,12 @@ async def insert_issuer(settings: Settings, **values: Any) -> Actor:
 
 
 async def open_issuer_accounts(work: Work, actor: Actor) -> None:
-    """The account that counts what the issuer has brought into circulation."""
+    """The accounts that count what the issuer has brought into circulation, paid to merchants, and kept."""
     await work.take()
     row = (await work.read(sa.select(*Issuer.selected())))[0]
     issuer = Issuer.from_row(row)
-    work.open_account(issuer.id, AccountKind.FUNDING)
+    for kind in (AccountKind.FUNDING, AccountKind.BANK, AccountKind.COMMISSION):
+        work.open_account(issuer.id, kind)
     work.note("create", issuer)
 
 
@@ -147,6 +168,74 @@ async def put_voucher_kind(settings: Settings, slug: str, kind: Mapping[str, Any
     except asyncpg.CheckViolationError as error:
         # The constraint is named after the fields it is about.
         field = str(error.constraint_name).removeprefix("voucher_kinds_").removesuffix("_check")
+        raise Refused.invalid(field, "Cette valeur est hors limites.", "This value is out of bounds.") from None
+    finally:
+        await connection.close()
+    if changed != "INSERT 0 1":
+        raise Refused.not_found()
+
+
+async def put_terms(
+    settings: Settings, slug: str, flow: ReimbursedFlow, since: date, commission_percent: str, business_days: int
+) -> None:
+    """The same, for who is awaited already."""
+    try:
+        percent = Decimal(commission_percent.replace(",", "."))
+    except InvalidOperation:
+        raise Refused.invalid("commission", "Exemple attendu : 2.5", "Expected, for example: 2.5") from None
+    await _require_unpaid(settings, slug, since)
+    await _put(
+        settings,
+        slug,
+        ReimbursementTerms,
+        "(tenant, flow, valid_from)",
+        {"flow": str(flow), "valid_from": since, "commission_percent": percent, "business_days": business_days},
+    )
+
+
+async def _require_unpaid(settings: Settings, slug: str, since: date) -> None:
+    """Raises Refused when operations of these days were reimbursed on other terms already."""
+    connection = await connect_as(settings, OWNER)
+    try:
+        paid = await connection.fetchval(
+            "SELECT max(r.period_end) FROM reimbursements r JOIN issuers i ON i.tenant = r.tenant"
+            " WHERE i.slug = $1 AND r.period_end >= $2",
+            slug,
+            since,
+        )
+    finally:
+        await connection.close()
+    if paid is not None:
+        raise Refused.invalid(
+            "from",
+            "Des opérations jusqu’au {paid} sont déjà remboursées : choisissez un jour après.",
+            "Operations until {paid} are reimbursed already: choose a later day.",
+            paid=f"{paid:%d/%m/%Y}",
+        )
+
+
+async def put_paying_account(
+    settings: Settings, slug: str, iban: str, bic: str | None, holder: str, address: Address
+) -> None:
+    """The same, for who is awaited already."""
+    await _put(settings, slug, PayingAccount, "(tenant)", checked_account(iban, bic, holder, address))
+
+
+async def _put(settings: Settings, slug: str, row: type[Row], key: str, given: Mapping[str, Any]) -> None:
+    """Insert or change a row that only the owner may write. Raises Refused."""
+    columns, places = ", ".join(given), ", ".join(f"${n}" for n, _ in enumerate(given, 2))
+    changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in given)
+    connection = await connect_as(settings, OWNER)
+    try:
+        changed = await connection.execute(
+            f"INSERT INTO {row.table.name} (tenant, {columns})"  # noqa: S608 — the names are our own
+            f" SELECT tenant, {places} FROM issuers WHERE slug = $1 ON CONFLICT {key} DO UPDATE SET {changes}",
+            slug,
+            *given.values(),
+        )
+    except asyncpg.CheckViolationError as error:
+        # The constraint is named after the fields it is about.
+        field = str(error.constraint_name).removeprefix(f"{row.table.name}_").removesuffix("_check")
         raise Refused.invalid(field, "Cette valeur est hors limites.", "This value is out of bounds.") from None
     finally:
         await connection.close()

@@ -6,22 +6,30 @@ from datetime import date
 from typing import Final
 from uuid import UUID
 
+import sqlalchemy as sa
+
 from domain import users, vouchers
 from domain.access import Actor, Right, Role
+from domain.bank_accounts import PayingAccount
+from domain.bank_accounts import update as update_bank_account
 from domain.db import Database
 from domain.parties import (
+    Address,
     Channel,
+    Merchant,
     NewPlace,
     create_holder,
     create_merchant,
     create_point_of_sale,
     credit_holder,
+    every_merchant,
     issuer_of_slug,
 )
+from domain.reimbursements import ReimbursedFlow
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import perform
-from escarcelle.database import insert_issuer, open_issuer_accounts, put_voucher_kind
+from escarcelle.database import insert_issuer, open_issuer_accounts, put_paying_account, put_terms, put_voucher_kind
 
 SLUG: Final = "demo"
 PASSWORD: Final = "escarcelle-demo"  # noqa: S105 — printed at every start, for a world that holds nothing real
@@ -115,8 +123,27 @@ class _World:
     async def add_what_is_missing(self) -> None:
         """What the demo world has come to hold since it was first made."""
         async with self._database.reading(self._system.tenant) as connection:
-            if (await connection.execute(vouchers.kinds())).first() is not None:
-                return
+            has_vouchers = (await connection.execute(vouchers.kinds())).first() is not None
+            has_paying_account = (await connection.execute(sa.select(PayingAccount.table))).first() is not None
+        if not has_vouchers:
+            await self._add_vouchers()
+        if not has_paying_account:
+            await self._add_reimbursements()
+
+    async def _add_reimbursements(self) -> None:
+        keeps, since = ReimbursedFlow.PAYMENT_REQUESTS, date(2019, 1, 1)
+        await put_terms(self._settings, SLUG, keeps, since, "2.5", 5)
+        address = Address("1 place du Martroi", "45000", "Orléans")
+        iban = "FR1420041010050500013M02606"
+        await put_paying_account(self._settings, SLUG, iban, None, "Agence du Temps Libre", address)
+        async with self._database.reading(self._system.tenant) as connection:
+            merchants = [Merchant.from_row(row) for row in await connection.execute(every_merchant())]
+        for merchant, iban in zip(merchants, ("FR7630006000011234567890189", "DE89370400440532013000"), strict=False):
+            await perform(
+                self._database, self._system, update_bank_account, merchant.id, iban=iban, account_holder=merchant.name
+            )
+
+    async def _add_vouchers(self) -> None:
         supplier = await self._merchant("M442", "Matériaux de l’Ouest")
         await self._place(supplier, "C1", "Matériaux de l’Ouest – comptoir de Nantes")
         await self._user(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,17 +22,44 @@ from domain import money
 from domain.calendar import PARIS
 from domain.texts import Locale, Text
 
-Cell = str | int | datetime | date | None
-"""What a cell holds: text, an amount in cents, an instant, a day, or nothing."""
+Cell = str | int | datetime | date | Decimal | None
+"""What a cell holds: text, an amount in cents, an instant, a day, a share of one (a percentage), or nothing."""
+
+
+class Kind(StrEnum):
+    """What the cells of a column hold."""
+
+    TEXT = "TEXT"
+    AMOUNT = "AMOUNT"
+    INSTANT = "INSTANT"
+    DAY = "DAY"
+    PERCENTAGE = "PERCENTAGE"
+    COUNT = "COUNT"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `width` is in characters; a totalled one ends with the sum of its amounts."""
+    """One column. `width` is in characters; a totalled one ends with the sum of its amounts. A workbook and text have
+    each cell as it is, but that whole numbers are cents unless it counts; a file with types goes by `kind`."""
 
     heading: Text
     width: int
+    kind: Kind = Kind.TEXT
     is_totalled: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether its whole numbers are numbers, and no cents."""
+        return self.kind is Kind.COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars on a sheet of their own: one for each of the first rows, called by the cell of column `labels` and as long
+    as that of column `lengths`."""
+
+    labels: int
+    lengths: int
 
 
 class ListFile(Protocol):
@@ -56,11 +85,14 @@ class Workbook:
         *,
         made_at: datetime,
         rows_per_sheet: int = 1_000_000,
+        chart: Chart | None = None,
     ) -> None:
         self._title = title.in_locale(locale)
+        self._sheet_name = _NOT_IN_A_NAME.sub(" ", self._title)[:_LONGEST_NAME].strip()
         self._columns = columns
         self._locale = locale
         self._rows_per_sheet = rows_per_sheet
+        self._chart = chart
         self._book = xlsxwriter.Workbook(path, {"constant_memory": True, "tmpdir": str(path.parent)})
         self._book.set_properties({"title": self._title, "created": made_at.astimezone(UTC).replace(tzinfo=None)})
         self._heading = self._book.add_format(
@@ -70,8 +102,11 @@ class Workbook:
         self._money = self._book.add_format({"num_format": _MONEY})
         self._instant = self._book.add_format({"num_format": _INSTANT, "align": "left"})
         self._day = self._book.add_format({"num_format": _DAY, "align": "left"})
+        self._percentage = self._book.add_format({"num_format": _PERCENTAGE})
         self._total = self._book.add_format({"bold": True, "top": 1})
         self._total_amount = self._book.add_format({"bold": True, "top": 1, "num_format": _MONEY})
+        self._count = self._book.add_format({"num_format": _COUNT})
+        self._total_count = self._book.add_format({"bold": True, "top": 1, "num_format": _COUNT})
         # What stands before a cell's value: its column, between which and the style the row's number goes.
         self._places = [f'<c r="{xl_col_to_name(n)}' for n in range(len(columns))]
         self._styles = {
@@ -81,8 +116,10 @@ class Workbook:
                 (int, self._money),
                 (datetime, self._instant),
                 (date, self._day),
+                (Decimal, self._percentage),
             )
         }
+        self._counted = f'" s="{self._count._get_xf_index()}"'
         self._sheet: Any = None
         self._row = 0
         self._sums: list[int] = []
@@ -100,11 +137,33 @@ class Workbook:
     def close(self) -> None:
         """Complete the file."""
         self._end_sheet()
+        if self._chart is not None and self._row:
+            self._draw(self._chart)
         self._book.close()
+
+    def _draw(self, of: Chart) -> None:
+        """Below each other, as the rows are."""
+        first, rows = self._book.worksheets()[0].get_name(), min(self._row, _MOST_BARS)
+        chart = self._book.add_chart({"type": "bar"})
+        chart.add_series(
+            {
+                "name": [first, 0, of.lengths],
+                "categories": [first, 1, of.labels, rows, of.labels],
+                "values": [first, 1, of.lengths, rows, of.lengths],
+                "fill": {"color": "#2F5D8A"},
+                "gap": 60,
+            }
+        )
+        chart.set_title({"name": self._title, "overlay": False})
+        chart.set_legend({"none": True})
+        chart.set_y_axis({"reverse": True})
+        chart.set_x_axis({"major_gridlines": {"visible": True, "line": {"color": "#DFE3EA"}}})
+        sheet = self._book.add_chartsheet(_CHART.in_locale(self._locale))
+        sheet.set_chart(chart)
 
     def _begin_sheet(self) -> None:
         number = len(self._book.worksheets()) + 1
-        name = self._title if number == 1 else f"{self._title} ({number})"
+        name = self._sheet_name if number == 1 else f"{self._sheet_name[: _LONGEST_NAME - 6]} ({number})"
         sheet = self._book.add_worksheet(name, worksheet_class=_PlainSheet)
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
@@ -125,12 +184,15 @@ class Workbook:
     def _end_sheet(self) -> None:
         last = len(self._columns) - 1
         self._sheet.autofilter(0, 0, self._row, last)
-        if not self._row:
+        if not self._row or not any(column.is_totalled for column in self._columns):
             return
         for n, column in enumerate(self._columns):
             if column.is_totalled:
                 formula = f"=SUBTOTAL(109,{xl_range(1, n, self._row, n)})"
-                self._sheet.write_formula(self._row + 1, n, formula, self._total_amount, self._sums[n] / 100)
+                style, sum_ = (
+                    (self._total_count, self._sums[n]) if column.counts else (self._total_amount, self._sums[n] / 100)
+                )
+                self._sheet.write_formula(self._row + 1, n, formula, style, sum_)
             else:
                 text = _TOTAL.in_locale(self._locale) if n == 0 else ""
                 self._sheet.write(self._row + 1, n, text, self._total)
@@ -148,9 +210,14 @@ class Workbook:
                 written.append(f"{place}{number}{styles[str]}{_text_as_xml(cell)}")
             elif isinstance(cell, int):
                 self._sums[n] += cell
-                written.append(f"{place}{number}{styles[int]}><v>{cell / 100}</v></c>")
+                if self._columns[n].counts:
+                    written.append(f"{place}{number}{self._counted}><v>{cell}</v></c>")
+                else:
+                    written.append(f"{place}{number}{styles[int]}><v>{cell / 100}</v></c>")
             elif isinstance(cell, datetime):
                 written.append(f"{place}{number}{styles[datetime]}><v>{_days(cell)}</v></c>")
+            elif isinstance(cell, Decimal):
+                written.append(f"{place}{number}{styles[Decimal]}><v>{cell:f}</v></c>")
             else:
                 written.append(f"{place}{number}{styles[date]}><v>{cell.toordinal() - _DAY_ZERO}</v></c>")
         return "".join(written)
@@ -164,6 +231,8 @@ class _PlainSheet(Worksheet):  # type: ignore[misc]
         if self.table:
             self._write_single_row(row)
         self.fh.write(f'<row r="{row + 1}">{cells}</row>')
+        # Programs believe what the sheet says of its size.
+        self.dim_rowmax = row
 
     def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, object]] = ()) -> None:
         """The library takes text between `<r>` and `</r>` for its own markup and writes it as it stands, formulas
@@ -181,10 +250,17 @@ class SemicolonText:
         self._file = path.open("w", encoding="utf-8-sig", newline="")
         self._lines = csv.writer(self._file, delimiter=";", lineterminator="\r\n")
         self._lines.writerow([column.heading.in_locale(locale) for column in columns])
+        self._counts = [column.counts for column in columns]
 
     def write(self, rows: Iterable[Sequence[Cell]]) -> None:
         """Add rows, each with a cell for every column."""
-        self._lines.writerows([self._written(cell) for cell in cells] for cells in rows)
+        self._lines.writerows(
+            [
+                str(cell) if counts and cell is not None else self._written(cell)
+                for counts, cell in zip(self._counts, cells, strict=True)
+            ]
+            for cells in rows
+        )
 
     def close(self) -> None:
         """Complete the file."""
@@ -199,12 +275,16 @@ class SemicolonText:
             return money.decimal(cell).replace(".", self._point)
         if isinstance(cell, datetime):
             return f"{_on_the_wall(cell):%d/%m/%Y %H:%M}"
+        if isinstance(cell, Decimal):
+            return f"{cell:.2%}".replace(".", self._point)
         return f"{cell:%d/%m/%Y}"
 
 
 _MONEY: Final = "#,##0.00 €"
+_COUNT: Final = "#,##0"
 _INSTANT: Final = "dd/mm/yyyy hh:mm"
 _DAY: Final = "dd/mm/yyyy"
+_PERCENTAGE: Final = "0.00%"
 _A4: Final = 9
 _AS_TEXT: Final = 49
 """Excel's own number for the format "@"."""
@@ -219,6 +299,14 @@ _ODD: Final = re.compile(r"[&<>_\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 """What text in a workbook is not written with as it stands."""
 
 _TOTAL: Final = Text("Total", "Total")
+_CHART: Final = Text("Graphique", "Chart")
+_NOT_IN_A_NAME: Final = re.compile(r"[\[\]:*?/\\\s]+")
+_LONGEST_NAME: Final = 31
+"""Characters of a sheet's name."""
+
+_MOST_BARS: Final = 40
+"""More than a page shows legibly."""
+
 _BEGINS_A_FORMULA: Final = tuple("=+-@＝＋－＠\t\r\n")
 
 

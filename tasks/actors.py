@@ -3,10 +3,11 @@
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import dramatiq
@@ -20,12 +21,12 @@ from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
 from domain.jobs import Job, JobKind
-from domain.metrics import DEADLINES, DELIVERY_SECONDS, JOBS, JOBS_RUNNING, MESSAGES
+from domain.metrics import COPIES, DEADLINES, DELIVERY_SECONDS, JOBS, JOBS_RUNNING, MESSAGES
 from domain.outbox import Topic
 from domain.settings import Settings
 from domain.work import perform
-from tasks import exports, imports, member_statements
-from tasks.broker import DELIVER, FIRE, PUSH, QUEUE, RUN
+from tasks import bank_answers, copies, exports, imports, member_statements, reimbursements, reports
+from tasks.broker import COPY, DELIVER, FIRE, PUSH, QUEUE, RUN
 from tasks.delivery import Post, Rejected
 from tasks.push import PushServices
 
@@ -34,9 +35,13 @@ log = structlog.get_logger(__name__)
 JOBS_AT_ONCE: Final = 2
 """Jobs that one process does at once: each takes a core for a while."""
 
-_DO: Final[Mapping[JobKind, Callable[[Database, Job, UUID], Awaitable[None]]]] = {
+Do = Callable[[Database, Job, UUID], Awaitable[None]]
+
+_DO: Final[Mapping[JobKind, Do]] = {
     JobKind.ISSUE_MEMBER_STATEMENTS: member_statements.issue,
     JobKind.IMPORT_HOLDERS: imports.import_holders,
+    JobKind.RUN_REIMBURSEMENTS: reimbursements.run,
+    JobKind.IMPORT_BANK_ANSWER: bank_answers.take_over,
 }
 """What does a job; all others are exports."""
 
@@ -50,17 +55,20 @@ class Tasks:
 
     def __init__(self, settings: Settings, broker: RedisBroker) -> None:
         self._settings = settings
+        self._do: dict[JobKind, Do] = {**_DO, JobKind.EXPORT_REPORT: partial(reports.export, settings)}
         self._post = Post(settings)
         self._push_services = PushServices(settings)
         self._opening = asyncio.Lock()
         self._opened: Database | None = None
         self._turns = asyncio.Semaphore(JOBS_AT_ONCE)
+        self._turn_to_copy = asyncio.Lock()
         self._jobs: dict[str, asyncio.Task[None]] = {}
         tasks: dict[str, Callable[..., Awaitable[None]]] = {
             DELIVER: self.deliver,
             PUSH: self.push,
             FIRE: self.fire,
             RUN: self.run,
+            COPY: self.copy,
         }
         for name, task in tasks.items():
             dramatiq.actor(actor_name=name, queue_name=QUEUE, broker=broker)(task)
@@ -92,9 +100,12 @@ class Tasks:
     async def run(self, tenant: int, outbox_id: str) -> None:
         """Begin with the job that an outbox row names, unless that is done or under way. The job goes on beside the
         tasks: it may take longer than a task, and no mail waits for it."""
-        if outbox_id not in self._jobs:
-            job = self._jobs[outbox_id] = asyncio.create_task(self._do_job(tenant, UUID(outbox_id)))
-            job.add_done_callback(lambda _: self._jobs.pop(outbox_id, None))
+        self._begin(outbox_id, lambda: self._do_job(tenant, UUID(outbox_id)))
+
+    async def copy(self, tenant: int, outbox_id: str) -> None:
+        """Begin with the copy for analysts that an outbox row asks for, unless that is done or under way. It goes on
+        beside the tasks, in a process of its own."""
+        self._begin(outbox_id, lambda: self._copy(tenant, UUID(outbox_id)))
 
     async def close(self) -> None:
         """Give back the jobs that are not done, and let go of every connection."""
@@ -105,6 +116,11 @@ class Tasks:
             await asyncio.wait(unfinished, timeout=_CLOSING_SECONDS)
         if self._opened is not None:
             await asyncio.wait_for(self._opened.close(), _CLOSING_SECONDS)
+
+    def _begin(self, outbox_id: str, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if outbox_id not in self._jobs:
+            job = self._jobs[outbox_id] = asyncio.create_task(do())
+            job.add_done_callback(lambda _: self._jobs.pop(outbox_id, None))
 
     async def _send(
         self, topic: Topic, deliver: Callable[[Database, int, UUID], Awaitable[None]], tenant: int, outbox_id: str
@@ -144,6 +160,37 @@ class Tasks:
             # What cannot even be noted is begun anew, once nobody is heard of any more.
             log.error("job_left", tenant=tenant, message=str(message_id), reason=_in_short(error))
 
+    async def _copy(self, tenant: int, message_id: UUID) -> None:
+        try:
+            # One after the other: each may take all the cores that there are.
+            async with self._turn_to_copy:
+                await self._do_copy(tenant, message_id)
+        except Exception as error:
+            log.error("copy_left", tenant=tenant, message=str(message_id), reason=_in_short(error))
+
+    async def _do_copy(self, tenant: int, message_id: UUID) -> None:
+        database, actor = await self._database(), Actor(tenant=tenant)
+        if not await perform(database, actor, messages.take_in_hand, message_id):
+            return
+        failure = None
+        try:
+            async with _kept_in_hand(database, actor, message_id):
+                await copies.copy(database, self._settings, tenant)
+        except asyncio.CancelledError:
+            await perform(database, actor, messages.let_go, message_id)
+            raise
+        except copies.Failed as failed:
+            failure = failed.reason
+        except Exception as error:
+            failure = _in_short(error)
+        COPIES.labels("done" if failure is None else "failed").inc()
+        if failure is None:
+            await perform(database, actor, messages.finish, message_id, message_id=message_id)
+            log.info("copied", tenant=tenant)
+        else:
+            given_up = await perform(database, actor, messages.fail, message_id, failure)
+            log.warning("copy_failed", tenant=tenant, reason=failure, given_up=bool(given_up))
+
     async def _do_next_run(self, tenant: int, message_id: UUID) -> None:
         database, actor = await self._database(), Actor(tenant=tenant)
         if not await perform(database, actor, messages.take_in_hand, message_id):
@@ -163,7 +210,7 @@ class Tasks:
     async def _is_over(self, database: Database, job: Job, message_id: UUID) -> bool:
         """Do the job; False when it must be begun anew later."""
         try:
-            await _DO.get(job.kind, exports.export)(database, job, message_id)
+            await self._do.get(job.kind, exports.export)(database, job, message_id)
         except jobs.Overtaken:
             raise
         except Exception as error:

@@ -19,7 +19,8 @@ DELIVER: Final = "deliver"
 FIRE: Final = "fire"
 RUN: Final = "run"
 PUSH: Final = "push"
-"""The workers' four tasks."""
+COPY: Final = "copy"
+"""The workers' five tasks."""
 
 QUEUE: Final = "messages"
 TIME_LIMIT_SECONDS: Final = 60
@@ -57,6 +58,11 @@ def pushing(tenant: int, outbox_id: UUID) -> Message[None]:
 def running(tenant: int, outbox_id: UUID) -> Message[None]:
     """The message that asks a worker to begin with a job."""
     return _message(RUN, tenant, str(outbox_id))
+
+
+def copying(tenant: int, outbox_id: UUID) -> Message[None]:
+    """The message that asks a worker to copy an issuer's data for analysts."""
+    return _message(COPY, tenant, str(outbox_id))
 
 
 def firing(tenant: int, subject_kind: str, subject_id: UUID, name: str) -> Message[None]:

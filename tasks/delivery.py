@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain import parties
 from domain.codes import signed_token
 from domain.db import Database
-from domain.notices import Letter, writer
+from domain.notices import Letter, NoAddress, writer
 from domain.outbox import OutboxRow
 from domain.parties import Issuer
 from domain.settings import Settings
@@ -75,7 +75,10 @@ class Post:
         """Write and send the letters of an outbox row. Raises Rejected when the server refuses one for good, and what
         aiosmtplib raises when another try may do; every letter has then been tried."""
         async with database.reading(tenant) as connection:
-            letters = await _letters(connection, tenant, outbox_id)
+            try:
+                letters = await _letters(connection, tenant, outbox_id)
+            except NoAddress as nobody:
+                raise Rejected("no mail address any more") from nobody
             issuer = await parties.issuer(connection)
         if not letters:
             return

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from domain import imports, jobs
+from domain import imports, jobs, messages
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.imports import Cell, Progress, SheetRow
+from domain.imports import Broken, Cell, Progress, SheetRow
 from domain.jobs import Job, RowProblem, RowsRefused
 from domain.texts import Text
 from domain.work import perform
 
 _READER: Final = Path(__file__).with_name("sheet_reader.py")
 _READ_SECONDS: Final = 12
-"""How long the reader may take: less than the time for which its message is in hand."""
+"""How long the reader may take: less than the time for which its message is in hand, which begins anew once the file
+is read."""
 
 _SAY_EVERY_SECONDS: Final = 1
 _UNREADABLE: Final = Text(
@@ -49,7 +50,10 @@ async def import_holders(database: Database, job: Job, message_id: UUID) -> None
         content = await jobs.given_content(connection, job.id)
     if user is None or not user.may_use("importHolders"):
         raise Refused.forbidden()
-    members = imports.members_in(await read(content))
+    sheet = await read(content)
+    await keep(messages.keep_in_hand, message_id)
+    # A thread of its own: whatever a file holds, what else this process does goes on.
+    members = await asyncio.to_thread(imports.members_in, sheet)
 
     progress = Progress()
     taking = asyncio.create_task(perform(database, user, imports.take_over, *run, members, progress))
@@ -87,12 +91,20 @@ async def read(content: bytes, seconds: float = _READ_SECONDS) -> list[SheetRow]
         if reader.returncode is None:
             reader.kill()
             await reader.wait()
-    answer: dict[str, Any] = json.loads(said) if reader.returncode == 0 else {"wrong": "unreadable"}
+    if reader.returncode != 0:
+        raise RowsRefused(RowProblem.of(_UNREADABLE))
+    return await asyncio.to_thread(_rows, said)
+
+
+def _rows(said: bytes) -> list[SheetRow]:
+    answer: dict[str, Any] = json.loads(said)
     if "wrong" in answer:
         raise RowsRefused(RowProblem.of(_WRONG.get(answer["wrong"], _UNREADABLE)))
     return [(number, [_cell(cell) for cell in cells]) for number, cells in answer["rows"]]
 
 
 def _cell(cell: Any) -> Cell:
-    read: Cell = date.fromisoformat(cell["day"]) if isinstance(cell, dict) else cell
+    if isinstance(cell, dict):
+        return Broken() if "error" in cell else date.fromisoformat(cell["day"])
+    read: Cell = cell
     return read

@@ -21,20 +21,25 @@ _WITHOUT_LETTERS: Final = (Topic.LIVE,)
 
 @dataclass(frozen=True, slots=True)
 class Lateness:
-    """Ages in seconds of the oldest outbox row that should have been handed on, and of the most overdue deadline; and
-    how many dead letters lie there, by topic."""
+    """Ages in seconds of the oldest outbox row that should have been handed on, and of the most overdue deadline; how
+    many dead letters lie there, by topic; and, where there are copies for analysts, the age of the issuer's whose is
+    oldest, and for how long a watermark has stood still."""
 
     relay_seconds: float
     deadline_seconds: float
     dead_letters: dict[str, int]
+    copy_seconds: float | None
+    still_seconds: float | None
 
 
 async def lateness(connection: asyncpg.Connection) -> Lateness:
     """As it is now, by the database's clock. The connection is the relay's."""
     relay_seconds, deadline_seconds = await connection.fetchrow("SELECT * FROM lateness()")
     letters = dict(await connection.fetch("SELECT topic, count(*) FROM dead_letters GROUP BY topic"))
+    copies = await connection.fetchrow("SELECT age_seconds, still_seconds FROM reporting_state()")
     topics = [topic for topic in Topic if topic not in _WITHOUT_LETTERS]
-    return Lateness(relay_seconds, deadline_seconds, {str(topic): letters.get(topic, 0) for topic in topics})
+    counts = {str(topic): letters.get(topic, 0) for topic in topics}
+    return Lateness(relay_seconds, deadline_seconds, counts, *(copies or (None, None)))
 
 
 class LatenessCollector(Collector):
@@ -73,6 +78,18 @@ class LatenessCollector(Collector):
         for topic, count in found.dead_letters.items():
             letters.add_metric((topic,), count)
         yield letters
+        if found.copy_seconds is None or found.still_seconds is None:
+            return
+        yield GaugeMetricFamily(
+            "escarcelle_reporting_age_seconds",
+            "Age of the last copy for analysts, of the issuer whose is oldest.",
+            value=found.copy_seconds,
+        )
+        yield GaugeMetricFamily(
+            "escarcelle_reporting_watermark_still_seconds",
+            "For how long a watermark has stood still although there was something beyond it.",
+            value=found.still_seconds,
+        )
 
     def _found(self) -> Lateness | None:
         if self._loop.is_closed():

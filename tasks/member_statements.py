@@ -1,5 +1,5 @@
 """Statements to members: each is issued by a deed of its own, so that a job that is begun anew issues nothing twice;
-those for the post are then printed into one file."""
+those of the month that go by post, whichever job has issued them, are then printed into one file."""
 
 import asyncio
 from functools import partial
@@ -26,7 +26,7 @@ async def issue(database: Database, job: Job, message_id: UUID) -> None:
     run, period = (job.id, job.runs, message_id), job.given["month"]
     async with database.reading(job.tenant) as connection:
         user = await jobs.exporter(connection, job)
-        # What an earlier run has issued is done, and is printed with the rest.
+        # What an earlier run has issued is done.
         done = await vouchers.issued_by(connection, job.id)
         members = await vouchers.due_members(connection, period)
     if user is None or not user.may_use("issueMemberStatements"):
@@ -41,9 +41,10 @@ async def issue(database: Database, job: Job, message_id: UUID) -> None:
             await keep(jobs.note_progress, *run, done, total)
 
     async with database.snapshot(job.tenant) as connection:
-        papers = await vouchers.papers(connection, printed_by=job.id)
+        papers = await vouchers.papers(connection, period=period)
+        problems = await vouchers.unreached(connection, period)
     if not papers:
-        await keep(jobs.finish_without_file, *run, done)
+        await keep(jobs.finish_without_file, *run, done, rows=problems)
         return
     printing = asyncio.create_task(
         asyncio.to_thread(pdf.rendered, papers[0].template, [paper.words for paper in papers])
@@ -54,4 +55,5 @@ async def issue(database: Database, job: Job, message_id: UUID) -> None:
     content = printing.result()
     for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
         await keep(jobs.keep_chunk, *run, n, content[start : start + CHUNK_BYTES])
-    await keep(jobs.finish, *run, done, _FILE_STEM.in_locale(job.locale, period=period), len(content))
+    stem = _FILE_STEM.in_locale(job.locale, period=period)
+    await keep(jobs.finish, *run, done, stem, len(content), rows=problems)

@@ -37,6 +37,8 @@ LIVE_LASTS: Final = timedelta(minutes=10)
 TIDY_BATCH: Final = 500
 TIDY_EVERY_SECONDS: Final = 600.0
 
+ASK_FOR_COPIES_EVERY_SECONDS: Final = 60.0
+
 _LONGEST_WAIT_SECONDS: Final = 2.0
 _SHORTEST_WAIT_SECONDS: Final = 0.1
 _TURN_SECONDS: Final = 15
@@ -45,6 +47,7 @@ _MESSAGES: Final = {
     str(Topic.MAIL): broker.delivery,
     str(Topic.PUSH): broker.pushing,
     str(Topic.JOB): broker.running,
+    str(Topic.COPY): broker.copying,
 }
 _PAUSES: Final = [pause_after(sends) for sends in range(17)]
 _DEADLINE_PAUSES: Final = [min(pause, LONGEST_DEADLINE_PAUSE) for pause in _PAUSES]
@@ -60,6 +63,7 @@ class Relay:
         self._away: str | None = None
         self._wait_seconds = 0.0
         self._tidies_at = 0.0
+        self._asks_for_copies_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand on until `stop` is set; the batch that is under way is finished. While a server is away it waits and
@@ -116,9 +120,18 @@ class Relay:
             full = full or removed == TIDY_BATCH
         return full
 
+    async def ask_for_copies(self) -> int:
+        """From REPORTING_HOUR on, one message for each issuer and night, so that a worker copies its data; returns how
+        many are new. Raises what asyncpg raises."""
+        connection = await self._connected()
+        return int(await connection.fetchval("SELECT ask_for_copies($1)", self._settings.reporting_hour))
+
     async def _turn(self) -> None:
         try:
             async with asyncio.timeout(_TURN_SECONDS):
+                if self._settings.reporting_folder is not None and time.monotonic() >= self._asks_for_copies_at:
+                    await self.ask_for_copies()
+                    self._asks_for_copies_at = time.monotonic() + ASK_FOR_COPIES_EVERY_SECONDS
                 handed_on = await self.hand_on()
                 # Whoever waits for a message goes first.
                 if not handed_on and time.monotonic() >= self._tidies_at and not await self.tidy():

@@ -41,7 +41,11 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
     mails = tmp_path_factory.mktemp("mails")
     smtp_port, page_port = _free_port(), _free_port()
     settings = servers.settings.model_copy(
-        update={"smtp_url": f"smtp://127.0.0.1:{smtp_port}", "mail_page_url": f"http://127.0.0.1:{page_port}"}
+        update={
+            "smtp_url": f"smtp://127.0.0.1:{smtp_port}",
+            "mail_page_url": f"http://127.0.0.1:{page_port}",
+            "reporting_folder": tmp_path_factory.mktemp("reporting"),
+        }
     )
     options = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--folder", str(mails)]
     log = tmp_path_factory.mktemp("logs") / "work.log"

@@ -14,8 +14,8 @@ Row = Sequence[str | float | date | None]
 
 def xlsx(*rows: Row, others: Mapping[str, Sequence[Row]] | None = None, **options: Any) -> bytes:
     """A sheet of these rows, dates as dates, and `others` behind it. Text that begins with "=" is a formula, with the
-    text behind "|" as its stored value; behind an apostrophe, as Excel has it, it is text. `options` are the
-    library's: `date_1904`."""
+    text behind "|" as its stored value ("#N/A": an error; none: it was never worked out); behind an apostrophe, as
+    Excel has it, it is text. `options` are the library's: `date_1904`."""
     file = io.BytesIO()
     with xlsxwriter.Workbook(file, {"in_memory": True, **options}) as book:
         day = book.add_format({"num_format": "dd/mm/yyyy"})
@@ -30,6 +30,8 @@ def xlsx(*rows: Row, others: Mapping[str, Sequence[Row]] | None = None, **option
                         made.write_formula(n, at, formula, None, stored)
                     elif isinstance(cell, str):
                         made.write_string(n, at, cell.removeprefix("'"))
+                    elif isinstance(cell, bool):
+                        made.write_boolean(n, at, cell)
                     elif cell is not None:
                         made.write_number(n, at, cell)
     return file.getvalue()
@@ -66,6 +68,8 @@ def xls(*rows: Row) -> bytes:
             elif isinstance(cell, str):
                 text = struct.pack("<HB", len(cell), 1) + cell.encode("utf-16-le")
                 sheet += _record(0x0204, struct.pack("<HHH", n, at, 0) + text)
+            elif isinstance(cell, bool):
+                sheet += _record(0x0205, struct.pack("<HHHBB", n, at, 0, cell, 0))
             elif cell is not None:
                 sheet += _record(0x0203, struct.pack("<HHHd", n, at, 0, float(cell)))
     sheet += _record(0x000A)

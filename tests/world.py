@@ -237,6 +237,14 @@ class World:
         after = await self.digest()
         assert after == before, [name for name in before if before[name] != after[name]]
 
+    @asynccontextmanager
+    async def unchanged_but(self, *tables: str) -> AsyncIterator[None]:
+        """What happens inside changes nothing in any other table."""
+        before = await self.digest()
+        yield
+        after = await self.digest()
+        assert [name for name in before if before[name] != after[name] and name not in tables] == []
+
     async def wallet(self, reference: str) -> int:
         """What is in a wallet, in cents."""
         return await self.total(self.holders[reference].id, "WALLET")

@@ -14,7 +14,7 @@ from bench.measuring import Curves, Figure, Size, ratios, taking_turns
 from domain.jobs import JobKind
 from domain.texts import Locale
 from reporting.excel import Cell, Workbook
-from tasks.exports import LISTINGS
+from tasks.listings import LISTINGS
 
 
 async def measure(size: Size) -> list[Figure]:

@@ -12,6 +12,7 @@ from domain.vouchers.deeds import (
     decide_excess,
     deliver,
     expire,
+    follow,
     record_invoice,
     request,
     reveal,
@@ -28,7 +29,6 @@ from domain.vouchers.life import (
     WRONG_CODES_BLOCK,
     ExcessDecision,
     MemberStatement,
-    NumberSeries,
     SupplierInvoice,
     SupplierInvoiceStatus,
     Voucher,
@@ -39,6 +39,7 @@ from domain.vouchers.life import (
 )
 from domain.vouchers.printed import PAGE_LASTS, has_page, page_of, page_purpose
 from domain.vouchers.questions import (
+    INVOICE_ORDER,
     VoucherOrder,
     invoice,
     invoice_and_parties,
@@ -58,6 +59,7 @@ from domain.vouchers.secret import TypedCode, code_of
 from domain.vouchers.statements import (
     DOWNLOAD,
     LINK_LASTS,
+    STATEMENT_ORDER,
     StatementLine,
     due_members,
     issue_member_statements,
@@ -67,22 +69,24 @@ from domain.vouchers.statements import (
     papers,
     statement,
     statements,
+    unreached,
 )
 
 __all__ = [
     "CERTIFICATION",
     "DOWNLOAD",
     "INVOICE_LIFE",
+    "INVOICE_ORDER",
     "LIFE",
     "LINK_LASTS",
     "PAGE_LASTS",
+    "STATEMENT_ORDER",
     "STATUS_CODES",
     "STATUS_LABELS",
     "WHERE_TO_FIND",
     "WRONG_CODES_BLOCK",
     "ExcessDecision",
     "MemberStatement",
-    "NumberSeries",
     "StatementLine",
     "SupplierInvoice",
     "SupplierInvoiceStatus",
@@ -99,6 +103,7 @@ __all__ = [
     "deliver",
     "due_members",
     "expire",
+    "follow",
     "has_page",
     "invoice",
     "invoice_and_parties",
@@ -124,6 +129,7 @@ __all__ = [
     "statements",
     "suppliers",
     "unblock",
+    "unreached",
     "verify",
     "voucher",
     "voucher_and_parties",

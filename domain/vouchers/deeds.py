@@ -11,16 +11,17 @@ from domain.access import ISSUER_STAFF, MERCHANT, Actor
 from domain.codes import new_id
 from domain.deadlines import when_due
 from domain.errors import RefusalCode, Refused
-from domain.ledger import Balance, debt_account_of, guarantee_of, merchant_account_of
+from domain.ledger import Balance, Transfer, debt_account_of, guarantee_of, merchant_account_of
 from domain.notices import Notice
 from domain.parties import Holder, Merchant, require_member
+from domain.reimbursements import FOLLOW, Reimbursement, ReimbursementLine, ReimbursementStatus
+from domain.series import next_number
 from domain.texts import Text
 from domain.vouchers import secret
 from domain.vouchers.life import (
     LIFE,
     WRONG_CODES_BLOCK,
     ExcessDecision,
-    NumberSeries,
     SupplierInvoice,
     SupplierInvoiceStatus,
     Voucher,
@@ -33,12 +34,14 @@ from domain.work import Work
 # ── the member's side ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def request(work: Work, actor: Actor, *, supplier_id: UUID, amount: str, kind_code: str | None = None) -> Voucher:
+async def request(
+    work: Work, actor: Actor, *, supplier_id: UUID | None, amount: str, kind_code: str | None = None
+) -> Voucher:
     """A member takes a voucher by itself, at any hour (V2); its value, rounded up to the euro (V6), is reserved.
 
     Raises Refused: FORBIDDEN before the membership is recorded (V1), DUES_UNPAID on a day that the dues do not cover
     (V7), INVALID for a missing or wrong field (V5), AMOUNT_TOO_LOW, AMOUNT_TOO_HIGH beyond the kind's maximums
-    (AV5)."""
+    (AV5), or when all that is guaranteed for the member would be more than MAXIMUM_CENTS."""
     actor.require("requestVoucher")
     assert actor.holder_id is not None, "a holder's user is a holder"
     cents = money.positive_cents(amount, "input.amount")
@@ -85,7 +88,9 @@ async def request(work: Work, actor: Actor, *, supplier_id: UUID, amount: str, k
 
 async def reveal(work: Work, actor: Actor, voucher_id: UUID, *, key_of_code: str) -> Voucher:
     """The code is drawn, for good (V10, V11); asked for again, the voucher stays as it is, with the same code (AV3).
-    `key_of_code` is the newest of the secret keys. Raises Refused: NOT_FOUND, TOO_LATE, WRONG_STATE."""
+    `key_of_code` is the newest of the secret keys. Membership and dues were asked for when the voucher was taken, and
+    are not any more: its value is guaranteed, and what is not to be used the agency takes back before its code is
+    drawn. Raises Refused: NOT_FOUND, TOO_LATE, WRONG_STATE."""
     actor.require("revealVoucherCode")
     voucher = await _take_own(work, actor, voucher_id)
     if LIFE.status_at(voucher, work.now) is VoucherStatus.CODE_REVEALED:
@@ -103,20 +108,24 @@ async def reveal(work: Work, actor: Actor, voucher_id: UUID, *, key_of_code: str
 
 async def deliver(work: Work, actor: Actor, voucher_id: UUID) -> Voucher:
     """The voucher is presented, once: it gets its number, and no longer expires (V15, V16, V17). A delivered voucher
-    stays as it is. Raises Refused: NOT_FOUND, TOO_LATE, WRONG_STATE before the code is revealed."""
+    stays as it is. As with the code, whoever took it may present it, a member still or not. Raises Refused: NOT_FOUND,
+    TOO_LATE, WRONG_STATE before the code is revealed."""
     actor.require("deliverVoucher")
     voucher = await _take_own(work, actor, voucher_id)
-    if voucher.status in (VoucherStatus.DELIVERED, VoucherStatus.INVOICED):
+    if voucher.status in (VoucherStatus.DELIVERED, VoucherStatus.INVOICED, VoucherStatus.SETTLED):
         return voucher
+    if LIFE.status_at(voucher, work.now) is VoucherStatus.ISSUED:
+        raise Refused(
+            RefusalCode.WRONG_STATE,
+            Text(
+                "Ce n’est pas encore possible : obtenez d’abord le code secret.",
+                "This is not possible yet: draw the secret code first.",
+            ),
+        )
     work.require(voucher, "deliver")
     kind = VoucherKind.from_row((await work.read(_KIND_BY_ID, kind=voucher.kind_id))[0])
-    year, series = await _take_series(work, kind)
-    if series is None:
-        series = NumberSeries(tenant=work.tenant, name=kind.series, year=year, last=1)
-        work.add(series)
-    else:
-        work.change(series, last=series.last + 1)
-    number = f"W{year}.{kind.department}.{kind.series}.{series.last:08d}"
+    year, n = await next_number(work, kind.series)
+    number = f"W{year}.{kind.department}.{kind.series}.{n:08d}"
     work.move(voucher, "deliver", number=number, delivered_at=work.now, last_action_at=work.now)
     work.no_longer(voucher, "expire")
     return work.note("deliver", voucher, amount=voucher.value, holder_id=voucher.holder_id)
@@ -167,8 +176,11 @@ async def decide_excess(work: Work, actor: Actor, invoice_id: UUID, decision: Ex
 
 async def verify(work: Work, actor: Actor, *, number: str, code: TypedCode) -> Voucher:
     """Whether number and code belong together (V20): a wrong code is counted, and the fifth blocks the number, for the
-    right code too, until the agency unblocks it (AV8). Raises Refused: NOT_FOUND, BAD_CREDENTIALS, ACCOUNT_LOCKED."""
+    right code too, until the agency unblocks it (AV8). Raises Refused: FORBIDDEN to a supplier's staff without a point
+    of sale, NOT_FOUND, BAD_CREDENTIALS, ACCOUNT_LOCKED."""
     actor.require("verifyVoucher")
+    if actor.is_without_place:
+        raise Refused.forbidden()
     voucher = await _take_presented(work, actor, number, "input.number")
     _check_code(work, voucher, code)
     return work.note("verify", voucher, holder_id=voucher.holder_id)
@@ -190,12 +202,14 @@ async def record_invoice(
     Raises Refused: as `verify` does; WRONG_STATE for a voucher that is invoiced already, ALREADY_EXISTS for an invoice
     number that this supplier has used, INVALID, AMOUNT_TOO_LOW, FILE_INVALID."""
     actor.require("recordSupplierInvoice")
+    if actor.is_without_place:
+        raise Refused.forbidden()
     cents = money.positive_cents(amount, "input.amount")
     invoice_number = fields.line(invoice_number, "input.invoiceNumber", longest=40)
     media_type = documents.media_type_of(document, "input.document") if document is not None else None
     voucher = await _take_presented(work, actor, voucher_number, "input.voucherNumber")
     _check_code(work, voucher, code)
-    if voucher.status is VoucherStatus.INVOICED:
+    if voucher.status in (VoucherStatus.INVOICED, VoucherStatus.SETTLED):
         raise Refused(
             RefusalCode.WRONG_STATE,
             Text("Une facture est déjà enregistrée pour ce bon.", "An invoice is already recorded for this voucher."),
@@ -247,7 +261,7 @@ async def record_invoice(
     return work.note("record", invoice, amount=cents, holder_id=voucher.holder_id)
 
 
-# ── what its deadline does ────────────────────────────────────────────────────────────────────────────────────────────
+# ── what deadlines do ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @when_due(Voucher, "expire")
@@ -260,8 +274,50 @@ async def expire(work: Work, actor: Actor, voucher_id: UUID) -> Voucher | None:
     return work.note("expire", voucher, amount=voucher.value, holder_id=voucher.holder_id)
 
 
+@when_due(Reimbursement, FOLLOW)
+async def follow(work: Work, actor: Actor, reimbursement_id: UUID) -> None:
+    """The vouchers whose invoices a reimbursement pays are settled with it; they are not any more when its money came
+    back."""
+    reimbursement = await work.take(Reimbursement.by(id=reimbursement_id))
+    is_settled = reimbursement.status is ReimbursementStatus.SETTLED
+    verb, was = ("settle", VoucherStatus.INVOICED) if is_settled else ("reopen", VoucherStatus.SETTLED)
+    rows = await work.read(_REIMBURSED, reimbursement=reimbursement.id, was=str(was), released=not is_settled)
+    for voucher_id, paid in rows:
+        voucher = await work.take(Voucher.by(id=voucher_id))
+        work.move(voucher, verb, last_action_at=work.now)
+        work.note(verb, voucher, amount=paid, holder_id=voucher.holder_id)
+    if len(rows) == _FOLLOWED_AT_ONCE:
+        work.deadline(reimbursement, FOLLOW, work.now)
+    else:
+        work.no_longer(reimbursement, FOLLOW)
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_FOLLOWED_AT_ONCE: Final = 200
+_ANEW: Final = ReimbursementLine.table.alias("anew")
+_PAYING: Final = Reimbursement.table.alias("paying")
+_PAID_ANEW: Final = sa.exists().where(
+    _ANEW.c.transfer_id == Transfer.table.c.id,
+    sa.not_(_ANEW.c.released),
+    _PAYING.c.id == _ANEW.c.reimbursement_id,
+    _PAYING.c.status == str(ReimbursementStatus.SETTLED),
+)
+_REIMBURSED: Final = (
+    sa.select(Voucher.table.c.id, ReimbursementLine.table.c.amount)
+    .join(Transfer.table, Transfer.table.c.subject_id == Voucher.table.c.id)
+    .join(ReimbursementLine.table, ReimbursementLine.table.c.transfer_id == Transfer.table.c.id)
+    .where(
+        ReimbursementLine.table.c.reimbursement_id == sa.bindparam("reimbursement", type_=sa.Uuid()),
+        ReimbursementLine.table.c.released == sa.bindparam("released", type_=sa.Boolean()),
+        Transfer.table.c.subject_kind == Voucher.prefix,
+        Voucher.table.c.status == sa.bindparam("was", type_=sa.Text()),
+        # What came back may be paid anew before this is heard.
+        sa.or_(sa.not_(ReimbursementLine.table.c.released), sa.not_(_PAID_ANEW)),
+    )
+    .order_by(Voucher.table.c.id)
+    .limit(_FOLLOWED_AT_ONCE)
+)
 _SUPPLIER: Final = sa.select(Merchant.table.c.id).where(
     Merchant.table.c.id == sa.bindparam("supplier"), Merchant.table.c.active
 )
@@ -278,15 +334,6 @@ async def _take_own(work: Work, actor: Actor, voucher_id: UUID) -> Voucher:
     if voucher.holder_id != actor.holder_id:
         raise Refused.not_found()
     return voucher
-
-
-async def _take_series(work: Work, kind: VoucherKind) -> tuple[int, NumberSeries | None]:
-    """The series of this civil year, which may have ended while it was waited for."""
-    while True:
-        year = calendar.today(work.now).year
-        series = await work.take(NumberSeries.maybe(name=kind.series, year=year))
-        if calendar.today(work.now).year == year:
-            return year, series
 
 
 async def _take_presented(work: Work, actor: Actor, number: str, field: str) -> Voucher:
@@ -329,6 +376,15 @@ def _check_code(work: Work, voucher: Voucher, code: TypedCode) -> None:
     work.note("block" if blocks else "wrong_code", voucher, holder_id=voucher.holder_id)
     if blocks:
         work.tell(Notice("voucher_blocked", voucher))
+        raise Refused(
+            RefusalCode.BAD_CREDENTIALS,
+            Text(
+                "Code secret incorrect. Ce bon est maintenant bloqué : seule l’agence peut le débloquer.",
+                "Wrong secret code. This voucher is now blocked: only the agency can unblock it.",
+            ),
+            field="input.secretCode",
+            keeps_effects=True,
+        )
     raise Refused(
         RefusalCode.BAD_CREDENTIALS,
         Text("Code secret incorrect. Essais restants : {left}.", "Wrong secret code. Tries left: {left}."),
@@ -338,9 +394,8 @@ def _check_code(work: Work, voucher: Voucher, code: TypedCode) -> None:
     )
 
 
-async def _supplier(work: Work, supplier_id: UUID) -> UUID:
-    found = await work.read(_SUPPLIER, supplier=supplier_id)
-    if not found:
+async def _supplier(work: Work, supplier_id: UUID | None) -> UUID:
+    if supplier_id is None or not await work.read(_SUPPLIER, supplier=supplier_id):
         raise Refused.invalid(
             "input.supplierId", "Choisissez un fournisseur de la liste.", "Choose a supplier from the list."
         )
@@ -363,7 +418,8 @@ def _check_maximums(kind: VoucherKind, value: int, outstanding: int) -> None:
             field="input.amount",
             maximum=money.shown(kind.maximum_value),
         )
-    if kind.maximum_outstanding is not None and outstanding + value > kind.maximum_outstanding:
+    maximum = min(kind.maximum_outstanding or money.MAXIMUM_CENTS, money.MAXIMUM_CENTS)
+    if outstanding + value > maximum:
         raise Refused(
             RefusalCode.AMOUNT_TOO_HIGH,
             Text(
@@ -372,7 +428,7 @@ def _check_maximums(kind: VoucherKind, value: int, outstanding: int) -> None:
             ),
             field="input.amount",
             outstanding=money.shown(outstanding),
-            maximum=money.shown(kind.maximum_outstanding),
+            maximum=money.shown(maximum),
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain import calendar, money
 from domain.access import ISSUER_STAFF, User
 from domain.documents import Document, content_of
-from domain.notices import Enclosure, Letter, writes
+from domain.notices import Enclosure, Letter, NoAddress, writes
 from domain.parties import Holder, Merchant
 from domain.texts import Fact, Locale, Text
 from domain.vouchers.life import MemberStatement, SupplierInvoice, Voucher
@@ -49,7 +49,8 @@ async def _voucher_blocked(connection: AsyncConnection, tenant: int, voucher_id:
 
 @writes("member_statement")
 async def _member_statement(connection: AsyncConnection, tenant: int, statement_id: UUID) -> list[Letter]:
-    """To the member, with its pages and the invoices that were handed in with a document (V22)."""
+    """To the member, with its pages and the invoices that were handed in with a document (V22). A member that has lost
+    its mail address since is not told by this: the mail is given up, and the agency prints the statement."""
     table = MemberStatement.table.c
     row = (
         await connection.execute(
@@ -59,7 +60,7 @@ async def _member_statement(connection: AsyncConnection, tenant: int, statement_
         )
     ).one()
     if row.email is None:
-        return []
+        raise NoAddress
     (paper,) = await papers(connection, statement_id=statement_id)
     locale = Locale(paper.words["language"])
     first_day = date.fromisoformat(f"{row.period}-01")

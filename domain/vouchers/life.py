@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from domain.access import ISSUER_STAFF, Actor
-from domain.db import Entity, Row, column
+from domain.db import Entity, column
 from domain.ledger import DerivedAccount, held_account_of, merchant_account_of
 from domain.lifecycle import Lapse, Lifecycle
 from domain.parties import Channel
@@ -19,7 +19,8 @@ from domain.texts import Text
 
 class VoucherStatus(StrEnum):
     """ISSUED: the member has it. CODE_REVEALED: the code is drawn; the member can only deliver it or let it expire
-    (shown as 1-EMIS). DELIVERED: presented, it guarantees payment. INVOICED: the supplier's invoice is recorded."""
+    (shown as 1-EMIS). DELIVERED: presented, it guarantees payment. INVOICED: the supplier's invoice is recorded.
+    SETTLED: the supplier is reimbursed."""
 
     ISSUED = "ISSUED"
     CODE_REVEALED = "CODE_REVEALED"
@@ -27,6 +28,7 @@ class VoucherStatus(StrEnum):
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
     INVOICED = "INVOICED"
+    SETTLED = "SETTLED"
 
 
 class VoucherAction(StrEnum):
@@ -62,6 +64,7 @@ STATUS_CODES: Final = {
     _STATUS.EXPIRED: 9,
     _STATUS.DELIVERED: 11,
     _STATUS.INVOICED: 12,
+    _STATUS.SETTLED: 13,
 }
 """The numbers printed on vouchers (V9)."""
 
@@ -73,6 +76,7 @@ STATUS_LABELS: Final = {
     _STATUS.EXPIRED: Text("9-expiré", "9-expired"),
     _STATUS.DELIVERED: Text("11-livré", "11-delivered"),
     _STATUS.INVOICED: Text("12-facturé", "12-invoiced"),
+    _STATUS.SETTLED: Text("13-réglé", "13-settled"),
 }
 
 # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,20 +112,6 @@ class VoucherKind(
     created_at: datetime
 
 
-class NumberSeries(
-    Row,
-    table="number_series",
-    key=("name", "year"),
-    constraints=(sa.CheckConstraint("last > 0", name="last"),),
-    options={"fillfactor": 50},
-):
-    """The last number of a series in a civil year; numbers follow each other without a gap (V16)."""
-
-    name: str
-    year: int
-    last: int
-
-
 class Voucher(
     Entity,
     table="vouchers",
@@ -131,7 +121,7 @@ class Voucher(
         sa.Index("vouchers_list_idx", "tenant", "issued_at", "id"),
         sa.CheckConstraint("value > 0 AND value % 100 = 0", name="value"),
         sa.CheckConstraint(r"number ~ '^W\d{4}\.[A-Z]{2}\.\d{3}\.\d{8}$'", name="number"),
-        sa.CheckConstraint("(status IN ('DELIVERED', 'INVOICED')) = (number IS NOT NULL)", name="delivered"),
+        sa.CheckConstraint("(status IN ('DELIVERED', 'INVOICED', 'SETTLED')) = (number IS NOT NULL)", name="delivered"),
         sa.CheckConstraint(
             "(code_salt IS NULL) = (revealed_at IS NULL) AND (code_key IS NULL) = (revealed_at IS NULL)",
             name="revealed",
@@ -187,8 +177,8 @@ class MemberStatement(
     ),
 ):
     """What a member was billed for until the end of a month ("2026-11"), and had not been told before (V22). Its lines
-    are the invoices that name it; `total` is their sum, in cents. `job_id` is what issued it, and prints it when it
-    goes by post."""
+    are the invoices that name it; `total` is their sum, in cents. `job_id` is what issued it; it is
+    printed then, and by every later job of its month, when it goes by post."""
 
     holder_id: UUID = column(references="holders")
     job_id: UUID = column(references="jobs", index=True)
@@ -249,6 +239,8 @@ LIFE: Final = Lifecycle(
         ("cancel", _STATUS.ISSUED): _STATUS.CANCELLED,
         ("deliver", _STATUS.CODE_REVEALED): _STATUS.DELIVERED,
         ("invoice", _STATUS.DELIVERED): _STATUS.INVOICED,
+        ("settle", _STATUS.INVOICED): _STATUS.SETTLED,
+        ("reopen", _STATUS.SETTLED): _STATUS.INVOICED,
         ("expire", _STATUS.ISSUED): _STATUS.EXPIRED,
         ("expire", _STATUS.CODE_REVEALED): _STATUS.EXPIRED,
     },
@@ -259,7 +251,8 @@ LIFE: Final = Lifecycle(
     too_late=Text("Ce bon a expiré.", "This voucher has expired."),
     labels=STATUS_LABELS,
 )
-"""Once the code is drawn nobody takes the voucher back; once delivered it no longer expires (AV2, AV4)."""
+"""Once the code is drawn nobody takes the voucher back; once delivered it no longer expires (AV2, AV4). Money that came
+back from the supplier's bank reopens what was settled."""
 
 INVOICE_LIFE: Final = Lifecycle(
     SupplierInvoice,

@@ -1,5 +1,6 @@
 """What is asked about vouchers: the list as its reader sees it, one voucher, suppliers, and their invoices."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain import calendar, parties
 from domain.access import ISSUER_STAFF, MERCHANT, Actor
 from domain.parties import Holder, Merchant
-from domain.texts import Locale
+from domain.texts import Locale, sort_key
 from domain.vouchers.life import (
     LIFE,
     STATUS_CODES,
@@ -41,7 +42,7 @@ def vouchers(
 ) -> sa.Select[Any]:
     """The vouchers this actor sees, as they are now, each with its kind's, its member's and its supplier's columns
     behind its own: a member's own, all for the issuer's staff, none for a supplier (V3). `search` is in what is shown:
-    kind, status, value, supplier, number (V8)."""
+    kind, status, value, supplier, number (V8), whatever its case, its accents and the spaces in an amount."""
     now = _now(actor.tenant)
     state = LIFE.status_in_sql(now)
     question = _with_parties(sa.select(*_as_of(state), *_PARTIES).select_from(Voucher.table)).where(_seen(actor))
@@ -82,6 +83,8 @@ async def presented(connection: AsyncConnection, actor: Actor, voucher_id: UUID)
     table = Voucher.table.c
     if actor.role not in MERCHANT:
         return await voucher(connection, actor, voucher_id)
+    if actor.is_without_place:
+        return None
     state = LIFE.status_in_sql(_now(actor.tenant))
     found = await connection.execute(
         sa.select(*_as_of(state)).where(
@@ -126,15 +129,16 @@ async def require_open_space(connection: AsyncConnection, actor: Actor) -> None:
 
 def invoices(actor: Actor, search: str | None = None, with_excess: bool | None = None) -> sa.Select[Any]:
     """The invoices this actor sees, each with the columns of its voucher, as it is now, and of the voucher's parties
-    behind its own: a supplier's own, all for the issuer's staff. `with_excess`: only those that ask for more than their
-    voucher's value, or only the others. `search` in the invoice's and the voucher's number."""
+    behind its own: a supplier's own, though not for staff of it without a point of sale; all for the issuer's staff.
+    `with_excess`: only those that ask for more than their voucher's value, or only the others. `search` in the
+    invoice's and the voucher's number."""
     table, state = SupplierInvoice.table.c, LIFE.status_in_sql(_now(actor.tenant))
     question = _with_parties(
         sa.select(*SupplierInvoice.selected(), *_as_of(state), *_PARTIES)
         .select_from(SupplierInvoice.table)
         .outerjoin(Voucher.table, Voucher.table.c.id == table.voucher_id)
     ).where(sa.true() if actor.role in ISSUER_STAFF else table.supplier_id == actor.merchant_id)
-    if actor.role not in ISSUER_STAFF | MERCHANT:
+    if actor.role not in ISSUER_STAFF | MERCHANT or actor.is_without_place:
         question = question.where(sa.false())
     if with_excess is not None:
         question = question.where((table.excess > 0) == with_excess)
@@ -145,6 +149,10 @@ def invoices(actor: Actor, search: str | None = None, with_excess: bool | None =
             | sa.func.lower(Voucher.table.c.number).contains(words, autoescape=True)
         )
     return question
+
+
+INVOICE_ORDER: Final = (SupplierInvoice.table.c.recorded_at, SupplierInvoice.table.c.id)
+"""The order of invoices, newest first: it goes down."""
 
 
 def invoice_and_parties(
@@ -224,13 +232,26 @@ def _code_of(state: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
 
 
 def _shows(words: str, state: sa.ColumnElement[str], locale: Locale) -> sa.ColumnElement[bool]:
-    table = Voucher.table.c
-    label = sa.case(*((state == str(each), text.in_locale(locale).lower()) for each, text in STATUS_LABELS.items()))
+    table, kind, key = Voucher.table.c, VoucherKind.table.c, sort_key(words)
+    label = sa.case(*((state == str(each), sort_key(text.in_locale(locale))) for each, text in STATUS_LABELS.items()))
     value = sa.func.to_char(table.value / sa.cast(100, sa.Numeric), "FM999999999990.00")
+    kind_key = sa.func.regexp_replace(sa.func.normalize(sa.func.lower(kind.name), sa.text("NFKD")), _MARKS, "", "g")
     return sa.or_(
-        sa.func.lower(VoucherKind.table.c.name).contains(words, autoescape=True),
-        label.contains(words, autoescape=True),
-        value.contains(words.replace(",", "."), autoescape=True),
+        # A question of its own: kinds are few, and vouchers many.
+        table.kind_id.in_(sa.select(kind.id).where(kind_key.contains(key, autoescape=True))),
+        label.contains(key, autoescape=True),
+        value.contains(_as_stored(words), autoescape=True),
         sa.func.lower(table.number).contains(words, autoescape=True),
-        sa.func.lower(Merchant.table.c.name).contains(words, autoescape=True),
+        Merchant.table.c.sort_key.contains(key, autoescape=True),
     )
+
+
+def _as_stored(words: str) -> str:
+    """A value, or a piece of one, as people write it in French or English ("1 235,00 €", "€1,235"), in digits with a
+    decimal point: "1235.00"."""
+    return _GROUPING.sub("", re.sub(r"[\s€]", "", words)).replace(",", ".")
+
+
+_GROUPING: Final = re.compile(r"[.,](?=[0-9]{3}(?![0-9]))")
+_MARKS: Final = "[\u0300-\u036f]"
+"""What accents are, once they are taken off their letters."""

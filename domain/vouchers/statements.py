@@ -20,7 +20,7 @@ from domain import calendar, jobs, money, parties
 from domain.access import ISSUER_STAFF, Actor, User
 from domain.codes import new_id
 from domain.errors import Refused
-from domain.jobs import FileFormat, Job, JobKind
+from domain.jobs import FileFormat, Job, JobKind, RowProblem
 from domain.notices import Notice, Paper
 from domain.parties import Channel, Holder, Issuer, Merchant
 from domain.texts import Locale, Text
@@ -38,7 +38,8 @@ LINK_LASTS: Final = timedelta(hours=24)
 
 async def issue_member_statements(work: Work, actor: Actor, *, month: date, locale: Locale) -> Job:
     """Every member is told what it was billed for until the end of that month, given by any of its days, and was not
-    told before. Raises Refused: INVALID for a month that has not begun, RATE_LIMITED with too many unfinished jobs."""
+    told before; all of that month's statements for the post are printed, those of earlier jobs too, whose file is gone
+    after a day. Raises Refused: INVALID for a month that has not begun, RATE_LIMITED with too many unfinished jobs."""
     actor.require("issueMemberStatements")
     await work.take(User.by(id=actor.user_id))
     today = calendar.today(work.now)
@@ -51,14 +52,15 @@ async def issue_member_statements(work: Work, actor: Actor, *, month: date, loca
 async def issue_statement(
     work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, holder_id: UUID
 ) -> MemberStatement | None:
-    """One member's statement; None when it has been told everything. Raises Overtaken."""
+    """One member's statement; None when it has been told everything, or can be told nothing: it has left neither a mail
+    address nor a postal one. Raises Overtaken."""
     job = await jobs.take_running(work, actor, job_id, run, message_id)
     # Statements of one member are issued one after the other: the second finds what the first has left.
     member = await work.take(Holder.by(id=holder_id))
     period = job.given["month"]
     rows = await work.read(_DUE_OF_MEMBER, holder=holder_id, until=_end_of(period))
     invoices = [SupplierInvoice.from_row(tuple(row)) for row in rows]
-    if not invoices:
+    if not invoices or (member.email is None and member.street is None):
         return None
     statement = work.create(
         MemberStatement(
@@ -85,9 +87,12 @@ async def issue_statement(
 
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """An invoice on a statement; `amount` is what the member owes for it, in cents."""
+    """An invoice on a statement; `amount` is what the member owes for it, in cents. The document is the invoice itself,
+    scanned, where it was handed in."""
 
+    tenant: int
     voucher_id: UUID
+    document_id: UUID | None
     supplier_invoice_number: str
     amount: int
     recorded_at: datetime
@@ -97,16 +102,16 @@ class StatementLine:
 
 async def due_members(connection: AsyncConnection, period: str) -> list[UUID]:
     """The members who were billed for something until the end of that month and were not told yet, by name."""
-    due = sa.select(Voucher.table.c.holder_id).join(
-        SupplierInvoice.table, SupplierInvoice.table.c.voucher_id == Voucher.table.c.id
-    )
-    holder = Holder.table.c
-    rows = await connection.execute(
-        sa.select(holder.id)
-        .where(holder.id.in_(due.where(_is_due(sa.literal(_end_of(period))))))
-        .order_by(holder.sort_key, holder.id)
-    )
-    return list(rows.scalars())
+    return [id_ for id_, _, is_reached in await _due(connection, period) if is_reached]
+
+
+async def unreached(connection: AsyncConnection, period: str) -> list[RowProblem]:
+    """Those who wait for a statement of that month because they have left neither a mail address nor a postal one."""
+    return [
+        RowProblem.of(_UNREACHED, reference=reference)
+        for _, reference, is_reached in await _due(connection, period)
+        if not is_reached
+    ]
 
 
 async def issued_by(connection: AsyncConnection, job_id: UUID) -> int:
@@ -124,6 +129,10 @@ def statements(actor: Actor) -> sa.Select[Any]:
     return question.where(own)
 
 
+STATEMENT_ORDER: Final = (MemberStatement.table.c.issued_at, MemberStatement.table.c.id)
+"""The order of statements, newest first: it goes down."""
+
+
 async def statement(connection: AsyncConnection, actor: Actor, statement_id: UUID) -> MemberStatement | None:
     """One statement this actor sees, or None."""
     row = (await connection.execute(statements(actor).where(MemberStatement.table.c.id == statement_id))).first()
@@ -136,14 +145,14 @@ async def lines_of(connection: AsyncConnection, statement_ids: Sequence[UUID]) -
 
 
 async def papers(
-    connection: AsyncConnection, *, statement_id: UUID | None = None, printed_by: UUID | None = None
+    connection: AsyncConnection, *, statement_id: UUID | None = None, period: str | None = None
 ) -> list[Paper]:
-    """The pages of one statement; or of all that a job issued for the post, by the members' names. Each speaks its
-    member's language."""
+    """The pages of one statement; or of all that were issued for the post for a month, by the members' names. Each
+    speaks its member's language."""
     table, user = MemberStatement.table.c, User.table.c
     where = table.id == statement_id
-    if printed_by is not None:
-        where = sa.and_(table.job_id == printed_by, table.channel == str(Channel.POST))
+    if period is not None:
+        where = sa.and_(table.period == period, table.channel == str(Channel.POST))
     locale = (
         sa.select(user.locale)
         .where(user.holder_id == table.holder_id, user.active)
@@ -166,6 +175,28 @@ async def papers(
 
 
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _due(connection: AsyncConnection, period: str) -> list[tuple[UUID, str, bool]]:
+    """Whom something waits for: each with its number, and whether it has left an address of either kind."""
+    due = sa.select(Voucher.table.c.holder_id).join(
+        SupplierInvoice.table, SupplierInvoice.table.c.voucher_id == Voucher.table.c.id
+    )
+    holder = Holder.table.c
+    rows = await connection.execute(
+        sa.select(holder.id, holder.reference, holder.email.is_not(None) | holder.street.is_not(None))
+        .where(holder.id.in_(due.where(_is_due(sa.literal(_end_of(period))))))
+        .order_by(holder.sort_key, holder.id)
+    )
+    return [(id_, reference, is_reached) for id_, reference, is_reached in rows]
+
+
+_UNREACHED: Final = Text(
+    "Adhérent {reference} : ni adresse e-mail ni adresse postale. Son relevé sera établi avec les suivants, une fois"
+    " l’une des deux enregistrée.",
+    "Member {reference}: neither an e-mail nor a postal address. Its statement is issued with the next ones, once"
+    " either is recorded.",
+)
 
 
 def _is_due(until: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
@@ -219,7 +250,14 @@ async def _lines(connection: AsyncConnection, where: sa.ColumnElement[bool]) -> 
         assert invoice.statement_id is not None, "it was asked for by its statement"
         found[invoice.statement_id].append(
             StatementLine(
-                invoice.voucher_id, invoice.invoice_number, invoice.billed, invoice.recorded_at, row[-2], row[-1]
+                tenant=invoice.tenant,
+                voucher_id=invoice.voucher_id,
+                document_id=invoice.document_id,
+                supplier_invoice_number=invoice.invoice_number,
+                amount=invoice.billed,
+                recorded_at=invoice.recorded_at,
+                voucher_number=row[-2],
+                supplier_name=row[-1],
             )
         )
     return found

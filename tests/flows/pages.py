@@ -15,6 +15,19 @@ def texts(made: bytes) -> str:
     return squeezed("".join(said))
 
 
+def lines(made: bytes) -> list[tuple[float, str]]:
+    """Every line of every page: how far from the left edge it begins, in points, and what it says. A word may break
+    over several."""
+    objects = {int(number): body for number, body in re.findall(rb"(\d+) 0 obj(.*?)endobj", made, re.DOTALL)}
+    found = []
+    for page in filter(_is_page, objects.values()):
+        fonts = _fonts(objects, objects[_reference(page, b"Resources")])
+        _, *parts = re.split(rb"1 0 0 -1 ([\d.]+) [\d.]+ cm", _content(objects[_reference(page, b"Contents")]))
+        for at, line in zip(parts[::2], parts[1::2], strict=True):
+            found.append((float(at), "".join(_shown(line, fonts)).replace("\u200b", "")))
+    return found
+
+
 def pages(made: bytes) -> int:
     """How many pages it has."""
     return len(re.findall(rb"/Type\s*/Page\b", made))

@@ -435,6 +435,15 @@ async def test_a_forged_cursor_is_refused(cast: Cast, values: list[object]) -> N
         assert [error["extensions"]["code"] for error in answer.get("errors", [])] in ([], ["BAD_USER_INPUT"]), field
 
 
+async def test_V9_a_forged_cursor_with_a_number_beyond_all_is_refused(cast: Cast) -> None:
+    values = ["9" * 20, "00000000-0000-0000-0000-000000000000"]
+    cursor = base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    for order in ("STATUS", "VALUE"):
+        document = f"query ($after: String) {{ vouchers(orderBy: {order}, after: $after) {{ nodes {{ id }} }} }}"
+        answer = await cast.agent.answer(document, {"after": cursor})
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["BAD_USER_INPUT"], order
+
+
 async def test_a_real_issuer_begins_with_an_administrator_and_a_temporary_password(cast: Cast) -> None:
     slug = f"{cast.world.slug}-bis"
     given = ["--slug", slug, "--name", "Fédération", "--admin-login", "admin", "--admin-email", "admin@example.com"]

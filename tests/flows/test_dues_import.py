@@ -5,10 +5,12 @@ import io
 import os
 import signal
 import struct
+import threading
 import time
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,12 +26,14 @@ from domain.access import Role
 from domain.calendar import PARIS
 from domain.codes import read_global_id
 from domain.db import Database
-from domain.jobs import RowsRefused
+from domain.imports import MemberRow, Progress, SheetRow
+from domain.jobs import RowProblem, RowsRefused
 from domain.parties import Channel, Holder
-from domain.texts import Locale
+from domain.texts import Locale, Text
+from domain.transactions import Own
 from domain.work import perform
 from escarcelle.clients import Client
-from tasks.imports import read
+from tasks.imports import import_holders, read
 from tests.flows.test_vouchers import Cast, assembled
 from tests.tasks import PostBox, database_of, process_working, settings_for, until
 from tests.workbooks import Row, changed, encrypted, xls, xlsx
@@ -208,6 +212,24 @@ async def test_a_town_alone_changes_an_address_that_is_there_and_no_other(cast: 
     assert said == [(2, None, "Ce champ est obligatoire.")]
 
 
+async def test_a_postcode_that_was_a_number_gets_its_zero_back_in_france_only(cast: Cast) -> None:
+    headings = (NUMBER, NAME, "Rue", "Code postal", "Ville", "Pays")
+    rows = (
+        ("01000001A", "Garnier", "Grand-Place 1", 1000, "Bruxelles", "be"),
+        ("01000002A", "Petit", "1 place Foch", 1000, "Bourg-en-Bresse", "fr"),
+        ("01000003A", "Roux", "1 place Foch", 1000, "Bourg-en-Bresse", None),
+        ("01000004A", "Blanc", "Grand-Place 1", "1000", "Bruxelles", "BE"),
+        ("01000005A", "Noir", "Rue 5", 75001, "Paris", None),
+    )
+    assert (await imported(cast, headings, *rows))["status"] == "DONE"
+    stored = [(await kept(cast.world, row[0])).postcode for row in rows]
+    assert stored == ["1000", "01000", "01000", "1000", "75001"]
+    # A row without a country means the one that the holder has.
+    moved = (NUMBER, "Code postal")
+    assert (await imported(cast, moved, ("01000001A", 1050), ("01000002A", 1200)))["status"] == "DONE"
+    assert [(await kept(cast.world, row[0])).postcode for row in rows[:2]] == ["1050", "01200"]
+
+
 async def test_a_customer_of_that_number_becomes_a_member(cast: Cast) -> None:
     await cast.world.holder("44009999D", "Client")
     await imported(cast, (NUMBER, DUES), ("44009999D", date(2026, 12, 31)))
@@ -330,6 +352,63 @@ async def test_H13_everything_that_is_wrong_is_told_at_once_at_its_place(cast: C
     ], "what the deeds refuse"
 
 
+async def test_an_error_in_a_cell_is_told_and_not_taken_for_an_empty_one(cast: Cast) -> None:
+    file = xlsx(
+        (NUMBER, NAME, DUES),
+        (PAUL, None, "=VLOOKUP(A2,Z:Z,2)|#N/A"),
+        (ANNA, "=B9", date(2026, 12, 31)),
+        ("=Z9|#REF!", None, None),
+        others={"Autre": [("=1/0|#DIV/0!",)]},
+    )
+    said = "Cette cellule contient une erreur."
+    assert await refused(cast, file) == [(2, "C", said), (3, "B", said), (4, "A", said)]
+    async with await cast.running.client(cast.world, "agence", language="en") as english:
+        in_english = "This cell contains an error."
+        assert [message for _, _, message in await refused(cast, file, english)] == [in_english] * 3
+
+
+CELLS_WRONG = {
+    "without a place of their own": (b"<row><c/><c/><c t='e'><v>#N/A</v></c></row>", [(3, "C")]),
+    "with a formula and no value at all": (b'<row r="3"><c r="C3"><f>A1</f></c></row>', [(3, "C")]),
+    "with a formula and an empty value": (b'<row r="3"><c r="C3" s="1"><f>A1</f><v/></c></row>', [(3, "C")]),
+    "far behind the last value": (b'<row r="40"><c r="A40" t="e"><f>A1</f><v>#NAME?</v></c></row>', [(40, "A")]),
+    "with another prefix": (
+        (
+            b'<x:row r="3" xmlns:x="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+            b'<x:c r="A3" t="e"><x:v>#N/A</x:v></x:c></x:row>'
+        ),
+        [(3, "A")],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CELLS_WRONG)
+async def test_errors_are_found_however_they_are_written(how: str) -> None:
+    row, places = CELLS_WRONG[how]
+    found = problems_of(*await read(changed(THREE_COLUMNS, SHEET, _with_row(row))))
+    assert found == [(*place, "Cette cellule contient une erreur.") for place in places]
+
+
+async def test_a_formula_that_gives_an_empty_text_says_nothing() -> None:
+    row = b'<row r="3"><c r="A3" t="str"><f>A1</f><v></v></c><c r="B3" t="str"><f>A2</f></c></row>'
+    (found,) = imports.members_in(await read(changed(THREE_COLUMNS, SHEET, _with_row(row))))
+    assert (found.row, found.said) == (2, {"name": "Martin"})
+
+
+THREE_COLUMNS = xlsx((NUMBER, NAME, DUES), (PAUL, "Martin", None))
+
+
+def _with_row(row: bytes) -> Callable[[bytes], bytes]:
+    return lambda sheet: sheet.replace(b"</sheetData>", row + b"</sheetData>")
+
+
+@pytest.mark.parametrize("made", [xls, xlsx])
+async def test_true_and_false_are_no_text(made: Callable[..., bytes]) -> None:
+    a_text = "Du texte est attendu : donnez à la cellule le format Texte."
+    sheet = await read(made((NUMBER, "Prénom", DUES), (PAUL, True, False)))
+    assert problems_of(*sheet) == [(2, "B", a_text), (2, "C", "Une date est attendue, par exemple 31/12/2026.")]
+
+
 HEADINGS_FIRST = "La ligne 1 doit porter les titres des colonnes, dont « Numéro d’adhérent »."
 NOBODY = "Le premier onglet ne contient aucun adhérent."
 
@@ -361,6 +440,66 @@ async def test_a_hundred_problems_are_told_and_how_many_more(cast: Cast) -> None
     said = await refused(cast, xlsx((NUMBER, NAME), *[(f"{n}", "Martin") for n in range(150)]))
     assert [row for row, _, _ in said] == [*range(2, 102), None]
     assert said[-1] == (None, None, "Et 50 autres problèmes.")
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows with each problem that is put into words."""
+    made: list[Any] = []
+    of = RowProblem.of
+
+    def counting(text: Text, *place: Any, **facts: Any) -> RowProblem:
+        made.append(text)
+        return of(text, *place, **facts)
+
+    monkeypatch.setattr(RowProblem, "of", counting)
+    return made
+
+
+def problems_of(*sheet: SheetRow) -> list[tuple[int | None, str | None, str]]:
+    """What is wrong with it, as far as the file shows it."""
+    with pytest.raises(RowsRefused) as caught:
+        imports.members_in(sheet)
+    return [(problem.row, problem.column, problem.said["fr"]) for problem in caught.value.rows]
+
+
+def test_a_column_of_notes_without_a_heading_is_told_once() -> None:
+    rows = [(n, (f"{n:08d}A", "Martin", "appeler le soir")) for n in range(2, 302)]
+    rows[7] = (9, ("?", "Martin", "appeler le soir"))
+    assert problems_of((1, (NUMBER, NAME, None)), *rows) == [
+        (2, "C", "Cette colonne n’a pas de titre."),
+        (9, "A", "Un numéro d’adhérent a huit chiffres et une lettre, par exemple 44001234B."),
+    ]
+
+
+def test_however_much_is_wrong_little_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
+    rows: list[SheetRow] = [(n, [float(n)] * 90) for n in range(2, imports.MOST_MEMBERS + 2)]
+    said = problems_of((1, (NUMBER, NAME, DUES)), *rows)
+    # Each row's number and date, and 87 columns without a heading.
+    assert (len(said), said[-1][2]) == (101, f"Et {2 * 5_000 + 87 - 100} autres problèmes.")
+    assert len(made) == 101
+    made.clear()
+    too_many = problems_of((1, ("Rien",)), *rows, (5_002, [1.0]))
+    assert too_many == [(None, None, "Un fichier compte 5000 adhérents au plus.")]
+    assert len(made) == 1
+
+
+async def test_what_a_file_says_is_read_beside_the_event_loop(quiet: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def members_in(_: Sequence[SheetRow]) -> list[MemberRow]:
+        threads.append(threading.current_thread())
+        raise RowsRefused
+
+    async with database_of(quiet.settings) as database:
+        world = await World.make(quiet, database)
+        agent = await world.user("agence", Role.ISSUER_AGENT)
+        job = await _begun(database, world, agent, xlsx((NUMBER, NAME), (PAUL, "Martin")))
+        await world.as_owner("DELETE FROM outbox")
+        monkeypatch.setattr(imports, "members_in", members_in)
+        with pytest.raises(RowsRefused):
+            await import_holders(database, job, uuid4())
+    assert threads and threads[0] is not threading.main_thread()
 
 
 async def test_five_thousand_members_and_no_more(cast: Cast) -> None:
@@ -430,6 +569,16 @@ TOO_LARGE = "Ce classeur est trop grand : ne gardez que le tableau des adhérent
 LOCKED = "Ce fichier est protégé par un mot de passe : enregistrez-le sans."
 FAR_AWAY = _in_the_sheet(b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
 
+
+def _many_numbers() -> bytes:
+    """A hundred columns of small numbers, of which one has a heading."""
+    more = b"".join(
+        b'<row r="%d">%s</row>' % (n, b"".join(b"<c><v>%d</v></c>" % (n * m % 997) for m in range(100)))
+        for n in range(3, 5_003)
+    )
+    return _in_the_sheet(more)
+
+
 HOSTILE = {
     "a zip bomb": (_bomb(lies=False), TOO_LARGE),
     "a zip bomb that lies about its size": (_bomb(lies=True), UNREADABLE),
@@ -447,6 +596,7 @@ HOSTILE = {
     "an .xls by its first bytes only": (xls()[:8] + bytes(5_000), UNREADABLE),
     "an archive of something else": (changed(GOOD, "xl/workbook.xml", lambda _: b"<no/>"), UNREADABLE),
     "entities in entities": (_entities(), UNREADABLE),
+    "many columns of small numbers": (_many_numbers(), TOO_LARGE),
     "one long text in many cells": (
         xlsx((NUMBER, NAME), *[("x" * 900, "x" * 900)] * 9_000),
         TOO_LARGE,
@@ -594,6 +744,64 @@ async def test_a_worker_told_to_stop_keeps_the_file_for_the_next_one(quiet: Serv
         assert len(await world.as_owner(updates, world.tenant)) == 2, "the member's own beginning, and the import"
 
 
+async def test_only_members_whom_their_rows_change_are_locked_and_they_as_they_then_are(quiet: Servers) -> None:
+    async with PostBox().open() as box, database_of(quiet.settings) as database:
+        world = await World.make(quiet, database)
+        agent = await world.user("agence", Role.ISSUER_AGENT)
+        for reference in (PAUL, ANNA):
+            await world.member(reference, "Martin")
+        await world.as_owner("DELETE FROM outbox")
+        rows = ((PAUL, "Martin", None), (ANNA, "Martin", date(2026, 12, 31)))
+        job = await _begun(database, world, agent, xlsx((NUMBER, NAME, DUES), *rows))
+        of = "WHERE tenant = $1 AND reference = $2"
+        async with _locked(world, ANNA) as someone_waits, process_working(settings_for(quiet, box)):
+            await until(someone_waits)
+            # Paul's row stands before hers, and says nothing new: nobody waits for him.
+            await world.as_owner(f"SELECT FROM holders {of} FOR UPDATE NOWAIT", world.tenant, PAUL)
+            await someone_waits.by.execute(
+                f"UPDATE holders SET dues_paid_until = '2026-12-31' {of}", world.tenant, ANNA
+            )
+            await someone_waits.by.execute("COMMIT")
+            await until(lambda: _is_over(world, job))
+        (row,) = await world.as_owner("SELECT status, done FROM jobs WHERE id = $1", job.id)
+        assert tuple(row) == ("DONE", 2)
+        updates = "SELECT FROM journal WHERE tenant = $1 AND kind = 'hold.update' AND user_id = $2"
+        assert await world.as_owner(updates, world.tenant, agent.user_id) == [], "somebody else was first"
+
+
+async def test_members_are_locked_all_at_once_after_everything_is_decided(
+    quiet: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def noted(name: str) -> None:
+        does = getattr(Own, name)
+
+        async def doing(self: Own, *given: Any) -> Any:
+            said.append(name)
+            return await does(self, *given)
+
+        monkeypatch.setattr(Own, name, doing)
+
+    async with database_of(quiet.settings) as database:
+        world = await World.make(quiet, database)
+        agent = await world.user("agence", Role.ISSUER_AGENT)
+        count = 40
+        for n in range(count):
+            await world.member(f"{n:08d}A", "Membre")
+        job = await perform(database, agent, jobs.start, (await _begun(database, world, agent, GOOD)).id)
+        assert isinstance(job, jobs.Job)
+        rows = [MemberRow(n + 2, f"{n:08d}A", {"dues_paid_until": date(2027, 12, 31)}, {}) for n in range(count)]
+        for name in ("take", "take_all", "fetch", "write"):
+            noted(name)
+        await perform(database, agent, imports.take_over, job.id, job.runs, uuid4(), rows, Progress())
+        await world.as_owner("DELETE FROM outbox")
+        # Behind the locks: the clock, one statement for all of them, and what ends the job.
+        assert said.count("take_all") == 1
+        assert len(said) < 20, said
+        assert said[said.index("take_all") + 1 :][:2] == ["take", "write"]
+
+
 async def _begun(database: Database, world: World, agent: Any, file: bytes) -> jobs.Job:
     given = documents.File("adherents.xlsx", file, os.urandom(32))
     job = await perform(database, agent, imports.import_holders, file=given, locale=Locale.FR)
@@ -611,19 +819,30 @@ async def _is_over(world: World, job: jobs.Job) -> bool:
 
 
 @asynccontextmanager
-async def _locked(world: World, reference: str) -> AsyncIterator[Any]:
-    """That member is being changed by somebody else. Gives whether someone waits for it."""
+async def _locked(world: World, reference: str) -> AsyncIterator["Lock"]:
+    """That member is being changed by somebody else."""
     connection = await asyncpg.connect(world.servers.settings.database_url)
-    waiting = "SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
     try:
         await connection.execute("BEGIN")
         await connection.execute(
             "SELECT FROM holders WHERE tenant = $1 AND reference = $2 FOR UPDATE", world.tenant, reference
         )
-        process_id = connection.get_server_pid()
-        yield lambda: world.as_owner(waiting, process_id)
+        yield Lock(world, connection, connection.get_server_pid())
     finally:
         await connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Tells, when it is called, whether someone waits for it."""
+
+    world: World
+    by: asyncpg.Connection
+    process_id: int
+
+    async def __call__(self) -> Any:
+        waiting = "SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
+        return await self.world.as_owner(waiting, self.process_id)
 
 
 # ── the template ──────────────────────────────────────────────────────────────────────────────────────────────────────

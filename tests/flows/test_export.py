@@ -2,8 +2,6 @@
 servers of its own."""
 
 import asyncio
-import csv
-import io
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import duckdb
 import httpx
 import openpyxl
 import pytest
 from openpyxl.utils.escape import unescape
-from openpyxl.worksheet.worksheet import Worksheet
 
 from domain import jobs
 from domain.access import Actor, Right, Role
@@ -33,13 +31,12 @@ from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of
 from reporting.excel import Column, Workbook
 from tests.flows.cast import Cast
+from tests.flows.files import JOB, WATCH, finished, lines_of, rows_of, sheet_of
 from tests.tasks import PostBox, database_of, process_working, settings_for, until
 from tests.world import Servers, World
 
 pytestmark = pytest.mark.anyio
 
-JOB = "id kind status done total downloadUrl problems { row column message }"
-WATCH = f"subscription ($id: ID!) {{ job(id: $id) {{ {JOB} }} }}"
 READ = f"query ($id: ID!) {{ node(id: $id) {{ ... on Job {{ {JOB} }} }} }}"
 NOON = datetime(2020, 6, 24, 10, tzinfo=UTC)
 HEADINGS = [
@@ -63,7 +60,7 @@ async def test_P8_the_filter_expired_and_then_export_gives_those_rows_only(cast:
     await cast.world.freeze(NOON + timedelta(minutes=20))
     await cast.ask("60,00", basketNumber="awaiting")
 
-    rows = _rows(await _exported(cast, paymentRequests={"status": ["EXPIRED"]}))
+    rows = rows_of(await _exported(cast, paymentRequests={"status": ["EXPIRED"]}))
     assert [row["N° de panier"] for row in rows] == ["forgotten 2", "forgotten 1", "forgotten 0"]
     assert {row["Statut"] for row in rows} == {"Expiré"}, "though no worker has swept them"
     assert [row["Montant demandé"] for row in rows] == [23.5, 22.5, 21.5]
@@ -73,7 +70,7 @@ async def test_P8_the_filter_expired_and_then_export_gives_those_rows_only(cast:
         ({"search": "FORGOTTEN 1", "flow": ["IMMEDIATE"]}, ["forgotten 1"]),
         ({"since": "2020-06-24T10:10:00Z"}, ["awaiting"]),
     ):
-        rows = _rows(await _exported(cast, paymentRequests=where))
+        rows = rows_of(await _exported(cast, paymentRequests=where))
         assert [row["N° de panier"] for row in rows] == baskets == await _on_the_screen(cast.signatory, where)
 
 
@@ -81,7 +78,7 @@ async def test_P8_an_export_keeps_the_order_of_the_screen(cast: Cast) -> None:
     for basket, amount in (("b", "22,00"), ("c", "21,00"), ("a", "23,00")):
         await cast.ask(amount, basketNumber=basket)
     for order, baskets in (("BASKET_NUMBER", "abc"), ("AMOUNT", "abc"), ("LOWEST_AMOUNT", "cba"), ("OLDEST", "bca")):
-        rows = _rows(await _exported(cast, orderBy=order))
+        rows = rows_of(await _exported(cast, orderBy=order))
         assert "".join(str(row["N° de panier"]) for row in rows) == baskets, order
 
 
@@ -95,9 +92,9 @@ async def test_days_of_an_export_are_days_in_paris_both_included(cast: Cast) -> 
         day, hour, minute = at
         await cast.world.freeze(datetime(2020, 6, day, hour, minute, tzinfo=UTC))
         await cast.ask(basketNumber=basket)
-    rows = _rows(await _exported(cast, since="2020-06-24", until="2020-06-25"))
+    rows = rows_of(await _exported(cast, since="2020-06-24", until="2020-06-25"))
     assert [row["N° de panier"] for row in rows] == ["last", "first"]
-    rows = _rows(
+    rows = rows_of(
         await _exported(cast, since="2020-06-24", paymentRequests={"until": "2020-06-24T00:00:00Z", "search": "st"})
     )
     assert [row["N° de panier"] for row in rows] == ["first"], "both conditions hold"
@@ -118,7 +115,7 @@ async def test_G5_P18_numbers_are_numbers_dates_are_dates_and_headings_french(ca
     paid = await cast.ask("50,00", basketNumber="C", customerIdentifier="ines", validationDays=2, **words)
     await cast.pay(await _token(cast.world, paid), "30,00")
 
-    sheet = _sheet(await _exported(cast))
+    sheet = sheet_of(await _exported(cast))
     assert sheet.title == "Opérations"
     assert [cell.value for cell in sheet[1]] == HEADINGS
     assert (sheet.freeze_panes, sheet.auto_filter.ref) == ("A2", "A1:S3")
@@ -167,12 +164,12 @@ async def test_G5_P18_numbers_are_numbers_dates_are_dates_and_headings_french(ca
     assert formats["Date limite de validation"] == DAY
     assert sheet["E4"].value == "=SUBTOTAL(109,E2:E3)", "the totals follow the filter"
     assert sheet["A4"].value == "Total"
-    totals = _sheet(await _exported(cast), computed=True)[4]
+    totals = sheet_of(await _exported(cast), computed=True)[4]
     assert [cell.value for cell in totals[4:9]] == [130, 30, 0, 30, 20], "programs that do not reckon see them too"
 
 
 async def test_an_empty_list_is_a_file_with_headings(cast: Cast) -> None:
-    sheet = _sheet(await _exported(cast))
+    sheet = sheet_of(await _exported(cast))
     assert [[cell.value for cell in row] for row in sheet.iter_rows()] == [HEADINGS]
 
 
@@ -180,7 +177,7 @@ async def test_G6_who_speaks_english_gets_english_headings(cast: Cast) -> None:
     await cast.ask()
     english = await cast.running.client(cast.world, "708900", language="en")
     async with english:
-        sheet = _sheet(await _exported(cast, english))
+        sheet = sheet_of(await _exported(cast, english))
     assert (sheet.title, sheet["A1"].value, sheet["D2"].value) == (
         "Payment requests",
         "Last action",
@@ -211,7 +208,7 @@ FORMULAS = (
 async def test_text_is_never_a_formula_nor_markup_nor_a_number(cast: Cast) -> None:
     for n, label in enumerate(FORMULAS):
         await cast.ask(basketNumber=f"{n}", label=label)
-    sheet = _sheet(await _exported(cast))
+    sheet = sheet_of(await _exported(cast))
     labels = sheet["L"][1 : len(FORMULAS) + 1]
     # Excel reads "_x0041_" as a letter, unless its first character is written in that way itself; openpyxl leaves both.
     assert [unescape(cell.value) for cell in labels] == [*reversed(FORMULAS)]
@@ -219,7 +216,7 @@ async def test_text_is_never_a_formula_nor_markup_nor_a_number(cast: Cast) -> No
     assert [cell.hyperlink for cell in labels] == [None] * len(FORMULAS)
     assert sheet["B2"].data_type == "s", "a basket number of digits is no amount"
 
-    rows = _csv(await _exported(cast, format="CSV"))
+    rows = lines_of(await _exported(cast, format="CSV"))
     guarded = [f"'{label}" if label[0] in "=+-@" else label for label in reversed(FORMULAS)]
     assert [row["Libellé"] for row in rows] == guarded
 
@@ -230,7 +227,7 @@ async def test_a_csv_is_what_a_french_excel_opens(cast: Cast) -> None:
     content = await _exported(cast, format="CSV")
     assert content.startswith(b"\xef\xbb\xbfDerni\xc3\xa8re action;N\xc2\xb0 de panier;")
     assert content.count(b"\r\n") == 2
-    (row,) = _csv(content)
+    (row,) = lines_of(content)
     assert list(row) == HEADINGS
     assert [row[h] for h in ("Dernière action", "Montant demandé", "Montant reçu", "Reste à régler", "Libellé")] == [
         "24/06/2020 12:00", "40,50", "30,00", "10,50", "",
@@ -261,7 +258,7 @@ async def test_P4_staff_exports_where_it_may_and_others_what_they_see(cast: Cast
     async with accountant:
         assert (await _ask(accountant, pointOfSaleId=cast.world.places["P001"].global_id))["code"] == "FORBIDDEN"
         seen = [
-            [row["N° de panier"] for row in _rows(await _exported(cast, client, **given))]
+            [row["N° de panier"] for row in rows_of(await _exported(cast, client, **given))]
             for client, given in (
                 (accountant, {}),
                 (accountant, {"pointOfSaleId": elsewhere}),
@@ -276,7 +273,7 @@ async def test_P4_staff_exports_where_it_may_and_others_what_they_see(cast: Cast
 
 async def test_a_job_is_its_users_own(cast: Cast) -> None:
     job = await _ask(cast.signatory)
-    await _finished(cast.signatory, job)
+    await finished(cast.signatory, job)
     assert (await cast.signatory.ask(READ, id=job["id"]))["node"]["status"] == "DONE"
     for other in (cast.till, cast.agent, cast.stranger, cast.ines):
         assert (await other.ask(READ, id=job["id"]))["node"] is None
@@ -325,7 +322,7 @@ async def test_the_link_needs_no_session_and_says_what_the_file_is(cast: Cast) -
 
 async def test_a_link_can_not_be_forged(cast: Cast) -> None:
     job = await _ask(cast.signatory)
-    link = (await _finished(cast.signatory, job))["downloadUrl"]
+    link = (await finished(cast.signatory, job))["downloadUrl"]
     token = link.rsplit("/", 1)[1]
     row = (await cast.world.as_owner("SELECT id FROM jobs WHERE tenant = $1", cast.world.tenant))[0]["id"]
     key = cast.running.settings.secret_keys[0].get_secret_value()
@@ -345,7 +342,7 @@ async def test_a_link_expires_and_the_file_goes(cast: Cast) -> None:
     await cast.world.freeze(NOON)
     await cast.ask()
     job = await _ask(cast.signatory, paymentRequests={"search": "panier"})
-    link = (await _finished(cast.signatory, job))["downloadUrl"]
+    link = (await finished(cast.signatory, job))["downloadUrl"]
     await cast.world.freeze(NOON + timedelta(hours=24, microseconds=-1))
     assert (await _get(cast, link)).status_code == 200
     await cast.world.freeze(NOON + timedelta(hours=24))
@@ -400,11 +397,16 @@ class Large:
         finally:
             await connection.close()
 
-    async def ask(self, database: Database, **given: Any) -> Job:
+    async def ask(
+        self,
+        database: Database,
+        format: jobs.ExportFormat = jobs.ExportFormat.XLSX,  # noqa: A002 — the contract's word
+        **given: Any,
+    ) -> Job:
         """An export, not begun yet."""
-        kind, workbook = jobs.JobKind.EXPORT_PAYMENT_REQUESTS, jobs.ExportFormat.XLSX
+        kind = jobs.JobKind.EXPORT_PAYMENT_REQUESTS
         job = await perform(
-            database, self.manager, jobs.create_export, kind=kind, format=workbook, locale=Locale.FR, **given
+            database, self.manager, jobs.create_export, kind=kind, format=format, locale=Locale.FR, **given
         )
         assert isinstance(job, Job)
         return job
@@ -488,24 +490,35 @@ async def _fill(servers: Servers) -> Large:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel how much memory a process has used")
-async def test_many_rows_are_exported_in_little_memory(large: Large) -> None:
+@pytest.mark.parametrize("format", [jobs.ExportFormat.XLSX, jobs.ExportFormat.PARQUET])
+async def test_many_rows_are_exported_in_little_memory(
+    large: Large,
+    format: jobs.ExportFormat,  # noqa: A002 — the contract's word
+    tmp_path: Path,
+) -> None:
     async with PostBox().open() as box, database_of(large.settings) as database:
         async with process_working(settings_for(large.servers, box)) as process:
-            few = await large.ask(database, conditions={"max_amount": 2000 + 3_000})
+            few = await large.ask(database, format, conditions={"max_amount": 2000 + 3_000})
             await until(lambda: large.is_over(few))
             _look_again(process.pid)
             before = _most_memory_bytes(process.pid)
-            many = await large.ask(database)
+            many = await large.ask(database, format)
             await until(lambda: large.is_over(many), seconds=60)
             grown = _most_memory_bytes(process.pid) - before
         state = await large.state(many)
         assert (state["status"], state["done"], state["runs"]) == ("DONE", MANY, 1)
         assert grown < 15_000_000, "the rows as objects are 40 MB"
-        rows = _rows(await large.file(many))
-        assert [row["N° de panier"] for row in rows] == [f"REF{n}" for n in range(1, MANY + 1)]
-        assert sum(row["Montant demandé"] for row in rows) == pytest.approx(
-            sum(20 + n / 100 for n in range(1, MANY + 1))
-        )
+        content = await large.file(many)
+        if format is jobs.ExportFormat.PARQUET:
+            path = tmp_path / "many.parquet"
+            path.write_bytes(content)
+            with duckdb.connect() as connection:
+                asked = 'SELECT "N° de panier", "Montant demandé" FROM read_parquet($1)'
+                rows = connection.execute(asked, [str(path)]).fetchall()
+        else:
+            rows = [(row["N° de panier"], row["Montant demandé"]) for row in rows_of(content)]
+        assert [basket for basket, _ in rows] == [f"REF{n}" for n in range(1, MANY + 1)]
+        assert float(sum(amount for _, amount in rows)) == pytest.approx(sum(20 + n / 100 for n in range(1, MANY + 1)))
 
 
 def _look_again(process_id: int) -> None:
@@ -534,7 +547,7 @@ async def test_a_worker_that_is_killed_in_the_middle_is_followed_by_another(larg
         assert (state["status"], state["runs"], state["done"], state["total"]) == ("DONE", 2, 5_000, 5_000)
         content = await large.file(job)
         assert len(content) == state["file_bytes"]
-        assert len(_rows(content)) == 5_000
+        assert len(rows_of(content)) == 5_000
         lines = await large.rows("SELECT kind FROM journal WHERE subject_id = $1 ORDER BY sequence", job.id)
         assert [row["kind"] for row in lines] == [
             "jobs.create", "jobs.start", "jobs.break_off", "jobs.start", "jobs.finish",
@@ -632,19 +645,10 @@ async def _ask(client: Client, **given: Any) -> dict[str, Any]:
     return await client.do("createExport", f"... on Job {{ {JOB} }}", kind="PAYMENT_REQUESTS", **given)
 
 
-async def _finished(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    """The job once it is over."""
-    state: dict[str, Any] = job
-    async with asyncio.timeout(20), client.subscribe(WATCH, id=job["id"]) as events:
-        async for event in events:
-            state = event["job"]
-    return state
-
-
 async def _link(cast: Cast, client: Client | None = None, **given: Any) -> str:
     job = await _ask(client or cast.signatory, **given)
     assert job["__typename"] == "Job", job
-    done = await _finished(client or cast.signatory, job)
+    done = await finished(client or cast.signatory, job)
     assert done["status"] == "DONE"
     return str(done["downloadUrl"])
 
@@ -675,22 +679,6 @@ async def _token(world: World, request: dict[str, Any]) -> str:
         "SELECT token FROM payment_requests WHERE transaction_number = $1", request["transactionNumber"]
     )
     return str(rows[0]["token"])
-
-
-def _sheet(content: bytes, *, computed: bool = False) -> Worksheet:
-    (sheet,) = openpyxl.load_workbook(io.BytesIO(content), data_only=computed).worksheets
-    return sheet
-
-
-def _rows(content: bytes) -> list[dict[str, Any]]:
-    """What stands between the headings and the totals."""
-    (sheet,) = openpyxl.load_workbook(io.BytesIO(content), read_only=True).worksheets
-    headings, *rows = sheet.iter_rows(values_only=True)
-    return [dict(zip(cast(Any, headings), row, strict=True)) for row in rows[:-1]]
-
-
-def _csv(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=";"))
 
 
 def _job_of(state: Any) -> Job:

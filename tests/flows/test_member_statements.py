@@ -24,7 +24,7 @@ from domain.texts import Locale
 from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from reporting import pdf
-from tests.flows.pages import pages, squeezed, texts
+from tests.flows.pages import lines, pages, squeezed, texts
 from tests.world import Running, World
 
 pytestmark = pytest.mark.anyio
@@ -101,14 +101,14 @@ class Cast:
         """The job, or the refusal."""
         return await (by or self.agency).do("issueMemberStatements", f"... on Job {{ {JOB} }}", month=month)
 
-    async def issue(self, month: str = "2026-11-30") -> dict[str, Any]:
-        """The job, done."""
+    async def issue(self, month: str = "2026-11-30", *, problems: int = 0) -> dict[str, Any]:
+        """The job, done but for so many members."""
         state = await self.ask(month)
         assert state["kind"] == "ISSUE_MEMBER_STATEMENTS", state
         async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
             async for event in events:
                 state = event["job"]
-        assert (state["status"], state["problems"]) == ("DONE", [])
+        assert (state["status"], len(state["problems"])) == ("DONE", problems)
         return state
 
     async def statements(self, by: Client | None = None) -> list[dict[str, Any]]:
@@ -197,21 +197,87 @@ async def test_V22_the_scanned_invoices_come_with_the_statement_as_far_as_a_mail
 
 async def test_V22_by_post_in_one_print_batch_that_staff_downloads(cast: Cast) -> None:
     await cast.bill(ANNA, "50")
-    await cast.world.member("44000000A", "Arnaud", email=None)
-    await cast.world.user("44000000A", Role.HOLDER, holder="44000000A")
-    async with await cast.running.client(cast.world, "44000000A") as nobody_has_an_address:
-        cast.members["44000000A"] = nobody_has_an_address
-        await cast.bill("44000000A", "30")
     job = await cast.issue("2026-11-01")
-    assert (job["done"], job["total"]) == (2, 2)
+    assert (job["done"], job["total"]) == (1, 1)
     answer = await cast.get(job["downloadUrl"])
     assert answer.headers["content-type"] == "application/pdf"
     assert answer.headers["content-disposition"] == 'attachment; filename="releves-2026-11-2026-11-10.pdf"'
     said = texts(answer.content)
-    for words in ("Durand", "12 rue *des* #Acacias", "44000 Nantes", "50,00\u00a0€", "Arnaud", "30,00\u00a0€"):
+    for words in ("Durand", "12 rue *des* #Acacias", "44000 Nantes", "50,00\u00a0€"):
         assert squeezed(words) in said, words
-    assert pages(answer.content) == 2
+    assert pages(answer.content) == 1
     assert await cast.running.mails(f"{cast.world.slug}-anna@example.com") == []
+
+
+async def test_V22_who_has_left_no_address_at_all_is_named_and_told_later(cast: Cast) -> None:
+    nobody = await cast.world.member("44000000A", "Arnaud", email=None)
+    await cast.world.user("44000000A", Role.HOLDER, holder="44000000A")
+    async with await cast.running.client(cast.world, "44000000A") as cast.members["44000000A"]:
+        await cast.bill("44000000A", "30")
+    said = "Adhérent 44000000A : ni adresse e-mail ni adresse postale."
+    for billed, done in (((), 0), ((PAUL, ANNA), 2)):
+        for member in billed:
+            await cast.bill(member, "20")
+        job = await cast.issue(problems=1)
+        assert (job["done"], job["total"], job["downloadUrl"] is not None) == (done, done, bool(billed))
+        assert job["problems"][0]["message"].startswith(said) and "Arnaud" not in str(job)
+    assert squeezed("Arnaud") not in texts((await cast.get(job["downloadUrl"])).content)
+    assert {each["total"]["amount"] for each in await cast.statements()} == {"20.00"}
+    await cast.world.as_owner(
+        "UPDATE holders SET street = '1 quai', postcode = '44000', town = 'Nantes', country = 'FR' WHERE id = $1",
+        nobody.id,
+    )
+    assert squeezed("Arnaud") in texts((await cast.get((await cast.issue())["downloadUrl"])).content)
+
+
+async def test_V22_a_mail_for_which_there_is_no_address_any_more_is_given_up_and_known(cast: Cast) -> None:
+    await cast.world.as_owner(
+        "CREATE FUNCTION forgotten() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN UPDATE holders SET email = NULL WHERE id = new.holder_id; RETURN new; END'"
+    )
+    await cast.world.as_owner(
+        "CREATE TRIGGER forgotten AFTER INSERT ON member_statements FOR EACH ROW EXECUTE FUNCTION forgotten()"
+    )
+    try:
+        await cast.bill(PAUL, "20")
+        await cast.issue()
+    finally:
+        await cast.world.as_owner("DROP FUNCTION forgotten CASCADE")
+    asked = "SELECT reason FROM dead_letters WHERE tenant = $1"
+    async with asyncio.timeout(20):
+        while not (given_up := await cast.world.as_owner(asked, cast.world.tenant)):  # noqa: ASYNC110 — a worker does it
+            await asyncio.sleep(0.05)
+    assert [row["reason"] for row in given_up] == ["no mail address any more"]
+
+
+async def test_V22_by_post_the_member_finds_the_scanned_invoices_beside_the_lines(cast: Cast) -> None:
+    scan = b"%PDF-1.7\n" + bytes(range(256))
+    await cast.bill(ANNA, "50", scan=scan)
+    await cast.bill(ANNA, "20")
+    await cast.issue()
+    asked = "{ memberStatements { nodes { lines { documentUrl } } } }"
+    (statement,) = (await cast.members[ANNA].ask(asked))["memberStatements"]["nodes"]
+    scanned, without = [line["documentUrl"] for line in statement["lines"]]
+    assert without is None
+    assert (await cast.get(scanned)).content == scan
+
+
+async def test_V22_the_print_batch_of_a_month_is_printed_again_when_its_file_is_gone(cast: Cast) -> None:
+    await cast.bill(ANNA, "50")
+    first = await cast.issue()
+    await cast.world.freeze(NOVEMBER + timedelta(days=1))
+    gone = await cast.get(first["downloadUrl"])
+    assert gone.status_code == 410
+    assert "demandez de nouveau les relevés de ce mois" in gone.text
+    await cast.wants_post(PAUL)
+    await cast.bill(PAUL, "30")
+    again = await cast.issue()
+    assert (again["done"], again["total"]) == (1, 1), "nobody is told twice"
+    printed = await cast.get(again["downloadUrl"])
+    assert pages(printed.content) == 2
+    assert squeezed("Durand") in texts(printed.content) and squeezed("Martin") in texts(printed.content)
+    assert pages((await cast.get((await cast.issue())["downloadUrl"])).content) == 2
+    assert (await cast.issue("2026-10-01"))["downloadUrl"] is None, "of that month alone"
 
 
 async def test_V22_a_member_reads_its_own_and_the_link_to_its_pages_ends(cast: Cast) -> None:
@@ -372,3 +438,26 @@ def test_what_people_typed_is_never_markup() -> None:
     made = pdf.rendered("member_statement", [words])
     assert b"/URI" not in made
     assert squeezed("*b* _i_ $x$ @ref <label>") in texts(made)
+
+
+@pytest.mark.parametrize(
+    ("template", "size", "row", "sums"),
+    [
+        ("member_statement", 10, ["10/11/2026", "W" * 60, "W" * 40, "W2026.XX.442.00000123", "1,00"], 1),
+        ("reimbursement_statement", 9, ["10/11/2026 12:00", "Paiement", "W" * 40, "W" * 20, "1,00", "0,05", "0,95"], 3),
+    ],
+)
+def test_V22_long_words_stay_in_their_columns(template: str, size: int, row: list[str], sums: int) -> None:
+    words: dict[str, Any] = dict.fromkeys(("issuer", "test", "title", "intro", "question", "page"), "x")
+    words |= {"language": "fr", "address": ["x"], "facts": [["x", "W" * 254]], "total": ["x"] * (sums + 1)}
+    words |= {"columns": [f"Col{n}" for n in range(len(row))], "rows": [row]}
+    drawn = lines(pdf.rendered(template, [words]))
+    starts = [at for at, said in drawn if said.startswith("Col")]
+    assert len(starts) == len(row) and starts == sorted(set(starts)), "no heading stands on another"
+    edges, width = [*starts[1:], 595 - 18 * 72 / 25.4], 0.97 * size
+    for at, said in drawn:
+        if set(said) == {"W"}:
+            end = min(edge for edge in edges if edge > at) if at in starts else edges[-1]
+            assert at + len(said) * width < end, "a line of capitals ends before the next column, or the margin"
+    capitals = sum(len(word) for word in row if set(word) == {"W"})
+    assert sum(len(said) for _, said in drawn if set(said) == {"W"}) == 254 + capitals

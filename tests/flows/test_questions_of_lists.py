@@ -23,7 +23,8 @@ pytestmark = pytest.mark.anyio
 
 VOUCHER = """
   id status statusLabel number value { formatted } validUntil whereToFind certification allowedActions pdfUrl
-  kind { name } supplier { name } holder { reference name email } presentation { revealedAt secretCode }
+  kind { name } supplier { name } holder { reference name email wallet { formatted } }
+  presentation { revealedAt secretCode }
 """
 VOUCHERS = f"{{ vouchers(first: 100) {{ totalCount nodes {{ {VOUCHER} }} }} }}"
 INVOICES = f"""{{ supplierInvoices(first: 100) {{ totalCount nodes {{
@@ -31,7 +32,7 @@ INVOICES = f"""{{ supplierInvoices(first: 100) {{ totalCount nodes {{
 }} }} }}"""
 STATEMENTS = f"""{{ memberStatements(first: 20) {{ totalCount nodes {{
   period total {{ formatted }} pdfUrl
-  lines {{ supplierInvoiceNumber amount {{ formatted }} voucher {{ {VOUCHER} }} }}
+  lines {{ supplierInvoiceNumber documentUrl amount {{ formatted }} voucher {{ {VOUCHER} }} }}
 }} }} }}"""
 MEMBERS = [f"4400123{n}B" for n in range(10)]
 SUPPLIERS = [f"S{n}" for n in range(5)]
@@ -127,12 +128,14 @@ async def test_fifty_vouchers_and_their_invoices_take_no_more_questions_than_one
         assert voucher["supplier"]["name"] == f"Fournisseur {SUPPLIERS[n % len(SUPPLIERS)]}"
         assert (voucher["holder"]["reference"], voucher["holder"]["name"]) == (reference, f"Martin {reference}")
         assert voucher["holder"]["email"] == f"{reference}@example.com"
+        assert voucher["holder"]["wallet"] == {"formatted": "0,00\u00a0€"}
     for invoice, voucher in zip(invoices_seen, vouchers_seen, strict=True):
         assert invoice["voucher"] == voucher, "seen as in the list of vouchers"
         assert "/files/" in invoice["documentUrl"]
     for invoice in at_the_supplier:
         assert invoice["voucher"]["holder"]["reference"] == MEMBERS[int(invoice["invoiceNumber"][2:]) % len(MEMBERS)]
         assert invoice["voucher"]["holder"]["email"] is None, "reference and name only"
+        assert invoice["voucher"]["holder"]["wallet"] is None
         assert (invoice["voucher"]["pdfUrl"], invoice["voucher"]["presentation"]["secretCode"]) == (None, None)
 
 

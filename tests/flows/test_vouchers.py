@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.access import Role
+from domain.access import Right, Role
 from domain.calendar import PARIS
 from domain.codes import read_global_id
 from escarcelle.clients import Client, Unexpected
@@ -147,6 +147,22 @@ async def test_V1_the_space_opens_once_the_membership_is_recorded(cast: Cast) ->
         assert (await newcomer.ask(LIST))["vouchers"]["totalCount"] == 1
 
 
+async def test_V1_a_closed_space_shows_no_voucher_and_what_was_taken_may_still_be_used(cast: Cast) -> None:
+    voucher = await cast.request()
+    paul = cast.world.holders["44001234B"]
+    await cast.world.as_owner("UPDATE holders SET member_since = NULL WHERE id = $1", paul.id)
+    try:
+        with pytest.raises(Unexpected, match="FORBIDDEN"):
+            await cast.paul.ask(LIST)
+        assert await cast.read(voucher) is None
+        assert (await cast.read(voucher, by=cast.agency))["status"] == "ISSUED"
+        revealed = await cast.paul.do("revealVoucherCode", VOUCHER, id=voucher["id"])
+        assert revealed["presentation"]["secretCode"]
+        assert (await cast.paul.do("deliverVoucher", VOUCHER, id=voucher["id"]))["status"] == "DELIVERED"
+    finally:
+        await cast.world.as_owner("UPDATE holders SET member_since = '2020-01-01' WHERE id = $1", paul.id)
+
+
 async def test_V2_V13_V18_a_voucher_on_a_Sunday_night_has_all_that_its_card_shows(cast: Cast) -> None:
     await cast.world.freeze(SUNDAY_NIGHT)
     voucher = await cast.request("123,01")
@@ -184,12 +200,10 @@ async def test_V5_a_supplier_is_chosen_from_the_list(cast: Cast) -> None:
     await cast.agency.do("updateMerchant", "... on Merchant { active }", id=closed, active=False)
     assert (await cast.paul.ask("{ suppliers { totalCount } }"))["suppliers"]["totalCount"] == 1
     async with cast.world.unchanged():
-        for supplier in (closed, f"mrch_{'0' * 32}", "x"):
+        wrong = [{"path": ["input", "supplierId"], "message": "Choisissez un fournisseur de la liste."}]
+        for supplier in (closed, cast.world.holders["44001234B"].global_id, f"mrch_{'0' * 32}", "x", ""):
             refused = await cast.request(supplierId=supplier)
-            assert refused["code"] in ("INVALID", "NOT_FOUND"), supplier
-        assert (await cast.request(supplierId=closed))["problems"] == [
-            {"path": ["input", "supplierId"], "message": "Choisissez un fournisseur de la liste."}
-        ]
+            assert (refused["code"], refused["problems"]) == ("INVALID", wrong), supplier
         assert (await cast.request(kindCode="??"))["problems"][0]["path"] == ["input", "kindCode"]
         with pytest.raises(Unexpected, match="supplierId"):
             await cast.paul.do("requestVoucher", VOUCHER, amount="10")
@@ -207,6 +221,19 @@ async def test_V6_what_is_no_amount_is_refused(cast: Cast, typed: str, code: str
     async with cast.world.unchanged():
         refused = await cast.request(typed)
     assert (refused["code"], refused["problems"][0]["path"]) == (code, ["input", "amount"])
+
+
+async def test_V6_AV5_without_a_ceiling_all_that_is_guaranteed_is_an_amount(cast: Cast) -> None:
+    largest = "9999999999"
+    async with cast.world.unchanged():
+        refused = await cast.request("9999999999,99")
+        assert (refused["code"], refused["problems"][0]["path"]) == ("AMOUNT_TOO_HIGH", ["input", "amount"])
+    first = await cast.request("1")
+    async with cast.world.unchanged():
+        assert (await cast.request(largest))["code"] == "AMOUNT_TOO_HIGH"
+    await cast.agency.do("cancelVoucher", VOUCHER, id=first["id"])
+    assert (await cast.request(largest))["value"]["amount"] == f"{largest}.00"
+    assert (await cast.request("1"))["code"] == "AMOUNT_TOO_HIGH"
 
 
 async def test_V7_dues_are_checked_on_the_day(cast: Cast) -> None:
@@ -246,6 +273,30 @@ async def test_V8_V9_the_list_is_searched_over_what_it_shows(cast: Cast) -> None
     async with english:
         nodes = (await english.ask(LIST, search="issued"))["vouchers"]["nodes"]
         assert {node["statusLabel"] for node in nodes} == {"1-ISSUED"}
+
+
+async def test_V8_what_is_shown_is_found_as_it_is_shown(cast: Cast) -> None:
+    await asyncio.to_thread(kind_is, cast.world, name="Bon Matériel")
+    await cast.request("1235")
+    await cast.request("124")
+    shown = "query ($search: String) { vouchers(search: $search) { nodes { value { amount } } } }"
+    for language, texts in (
+        ("fr", ["1 235", "1 235,00", "1\u202f235,00\u00a0€", "1.235,00 €", "235,00"]),
+        ("en", ["€1,235.00", "1,235", "1235.00", "1 235"]),
+    ):
+        async with await cast.running.client(cast.world, "44001234B", language=language) as paul:
+            for typed in texts:
+                (found,) = (await paul.ask(shown, search=typed))["vouchers"]["nodes"]
+                assert found["value"]["amount"] == "1235.00", typed
+            for typed in ("124,00 €", "€124.00", "124"):
+                (found,) = (await paul.ask(shown, search=typed))["vouchers"]["nodes"]
+                assert found["value"]["amount"] == "124.00", typed
+            for every in ("materiaux", "MATÉRIAUX de l’ouest", "bon materiel", "€"):
+                assert len((await paul.ask(shown, search=every))["vouchers"]["nodes"]) == 2, every
+            for nothing in ("1,24", "12 4,5", "1235 000"):
+                assert (await paul.ask(shown, search=nothing))["vouchers"]["nodes"] == [], nothing
+    await cast.delivered("7")
+    assert len((await cast.paul.ask(shown, search="11-livre"))["vouchers"]["nodes"]) == 1
 
 
 # ── at the counter ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -291,7 +342,9 @@ async def test_V15_V16_V17_AV2_the_number_appears_with_the_delivery_once(cast: C
     await cast.world.freeze(SUNDAY_NIGHT)
     voucher = await cast.request()
     async with cast.world.unchanged():
-        assert (await cast.paul.do("deliverVoucher", VOUCHER, id=voucher["id"]))["code"] == "WRONG_STATE"
+        refused = await cast.paul.do("deliverVoucher", VOUCHER, id=voucher["id"])
+        assert refused["code"] == "WRONG_STATE"
+        assert refused["message"] == "Ce n’est pas encore possible : obtenez d’abord le code secret."
     await cast.paul.do("revealVoucherCode", VOUCHER, id=voucher["id"])
     first = await cast.paul.do("deliverVoucher", VOUCHER, id=voucher["id"])
     assert (first["number"], first["statusCode"]) == ("W2026.XX.442.00000001", 11)
@@ -392,7 +445,10 @@ async def test_V20_AV8_number_and_code_belong_together_and_the_fifth_wrong_code_
         "right: the count begins anew"
     )
     for _ in range(5):
-        assert (await cast.supplier.do("verifyVoucher", VOUCHER, **wrong))["code"] == "BAD_CREDENTIALS"
+        refused = await cast.supplier.do("verifyVoucher", VOUCHER, **wrong)
+        assert refused["code"] == "BAD_CREDENTIALS"
+    last = "Code secret incorrect. Ce bon est maintenant bloqué : seule l’agence peut le débloquer."
+    assert refused["message"] == last
     async with cast.world.unchanged():
         assert (await cast.supplier.do("verifyVoucher", VOUCHER, **pair))["code"] == "ACCOUNT_LOCKED", (
             "the right one too"
@@ -493,6 +549,33 @@ async def test_V23_an_invoice_is_recorded_once_and_only_for_what_was_presented(c
     assert (await cast.supplier.ask(invoices))["supplierInvoices"]["nodes"] == seen
     assert (await cast.agency.ask(invoices))["supplierInvoices"]["nodes"] == seen
     assert (await cast.other_supplier.ask(invoices))["supplierInvoices"]["nodes"] == []
+
+
+async def test_P4_V20_a_supplier_s_staff_without_a_point_of_sale_does_nothing_in_its_name(cast: Cast) -> None:
+    voucher, code = await cast.delivered("50")
+    pair = {"number": voucher["number"], "secretCode": code}
+    invoices = "{ supplierInvoices { nodes { id } } }"
+    await cast.world.user("sans", Role.MERCHANT_STAFF, merchant="MO")
+    await cast.world.user("caisse", Role.MERCHANT_STAFF, merchant="MO", grants={"C1": frozenset({Right.EXPORT})})
+    async with (
+        await cast.running.client(cast.world, "sans") as nowhere,
+        await cast.running.client(cast.world, "caisse") as counter,
+    ):
+        async with cast.world.unchanged():
+            assert (await nowhere.do("verifyVoucher", VOUCHER, **pair))["code"] == "FORBIDDEN"
+            wrong = pair | {"secretCode": _wrong(code)}
+            assert (await nowhere.do("verifyVoucher", VOUCHER, **wrong))["code"] == "FORBIDDEN", "and no try is counted"
+            refused = await nowhere.do("recordSupplierInvoice", INVOICE, **_invoice(voucher, code, "50"))
+            assert refused["code"] == "FORBIDDEN"
+        assert (await counter.do("verifyVoucher", VOUCHER, **pair))["status"] == "DELIVERED"
+        invoice = await counter.do("recordSupplierInvoice", INVOICE, **_invoice(voucher, code, "50"))
+        assert len((await counter.ask(invoices))["supplierInvoices"]["nodes"]) == 1
+        with pytest.raises(Unexpected, match="FORBIDDEN"):
+            await nowhere.ask(invoices)
+        found = [
+            await each.ask("query ($id: ID!) { node(id: $id) { id } }", id=invoice["id"]) for each in (nowhere, counter)
+        ]
+        assert found == [{"node": None}, {"node": {"id": invoice["id"]}}]
 
 
 async def test_AV6_what_exceeds_the_value_waits_for_a_person_s_decision(cast: Cast) -> None:

@@ -35,6 +35,8 @@ CALLERS: Final = {
     "actor_of_session": {APP},
     "advance_sandbox_clock": {APP},
     "lateness": {APP, RELAY},
+    "ask_for_copies": {RELAY},
+    "reporting_state": {APP, RELAY},
     "check_transfer": set[str](),
     "seal_postings": set[str](),
 }

@@ -6,14 +6,25 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, get_type_hints
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from domain import documents, jobs, messages, payments, push, sign_in, vouchers
+from domain import (
+    bank_accounts,
+    copies,
+    documents,
+    jobs,
+    messages,
+    payments,
+    push,
+    reimbursements,
+    sign_in,
+    vouchers,
+)
 from domain.access import Actor, Right, Role
 from domain.calendar import PARIS
 from domain.codes import digest, new_id, new_token
@@ -21,9 +32,12 @@ from domain.db import APP, OWNER, PROTECTION, READER, Database, connect_as, meta
 from domain.errors import Refused
 from domain.ledger import AccountKind, account_of
 from domain.lifecycle import LIFECYCLES
+from domain.parties import Address
 from domain.payments import PaymentRequest
+from domain.reimbursements import ReimbursedFlow, Reimbursement, ReimbursementLine, TransferFile
 from domain.texts import Locale
 from domain.work import Key, perform
+from escarcelle import database as escarcelle_database
 from escarcelle.database import DATABASE
 from reporting import audit
 from tests.world import Servers, World
@@ -105,11 +119,14 @@ async def _history(world: World) -> tuple[World, dict[str, Any]]:
     reserved, settled = requests
     assert isinstance(reserved, PaymentRequest) and isinstance(settled, PaymentRequest)
     await perform(world.database, manager, payments.validate, settled.id, "30,00")
-    await _export(world, manager)
+    export = await _export(world, manager)
     ((told,),) = await world.as_owner(
         "SELECT id FROM outbox WHERE tenant = $1 AND topic = 'mail' LIMIT 1", world.tenant
     )
     await perform(world.database, world.system, messages.fail, told, "no such mailbox", for_good=True)
+    said: dict[str, Any] = dict.fromkeys(("copied_at", "as_of", "watermark_since"), datetime.now(UTC))
+    said |= dict.fromkeys(("number", "watermark", "waiting", "ledger_lines", "operations"), 1)
+    await perform(world.database, world.system, copies.note_copy, cluster="1.1.1", digest="0", **said)
     ((issuer,),) = await world.as_owner("SELECT id FROM issuers WHERE tenant = $1", world.tenant)
     ((credit,),) = await world.as_owner(
         "SELECT id FROM transfers WHERE tenant = $1 AND kind = 'TRANSFER'", world.tenant
@@ -122,12 +139,16 @@ async def _history(world: World) -> tuple[World, dict[str, Any]]:
         "wallet": account_of(ines.id, AccountKind.WALLET),
         "merchant": account_of(merchant.id, AccountKind.MERCHANT),
         "held": account_of(merchant.id, AccountKind.HELD),
+        "transit": account_of(merchant.id, AccountKind.TRANSIT),
         "funding": account_of(issuer, AccountKind.FUNDING),
+        "bank": account_of(issuer, AccountKind.BANK),
+        "export": export,
         "credit": credit,
         "reserved": reserved.reservation_id,
         "settled": settled.reservation_id,
         "request": reserved.id,
         **await _vouchers(world, payer),
+        **await _reimbursements(world, manager),
     }
 
 
@@ -205,7 +226,47 @@ async def _statement(world: World) -> UUID:
     return statement.id
 
 
-async def _export(world: World, manager: Actor) -> None:
+async def _reimbursements(world: World, manager: Actor) -> dict[str, UUID]:
+    """What the merchant is owed, sent to its bank twice: once it came back refused."""
+    settings, home = world.servers.settings, Address("1 place de l’Église", "45000", "Orléans")
+    await escarcelle_database.put_terms(settings, world.slug, ReimbursedFlow.VOUCHERS, date(2019, 1, 1), "2.5", 5)
+    await escarcelle_database.put_paying_account(
+        settings, world.slug, "FR1420041010050500013M02606", None, "Agence du Temps Libre", home
+    )
+    await perform(
+        world.database,
+        manager,
+        bank_accounts.update,
+        None,
+        iban="FR7630006000011234567890189",
+        account_holder="Canoë Kayak Club",
+    )
+    refused = await _reimbursed(world)
+    await perform(world.database, world.system, reimbursements.reject, refused.id, "AC04", None)
+    sent = await _reimbursed(world)
+    assert sent.file_id is not None
+    return {"refused": refused.id, "sent": sent.id, "file": sent.file_id, "on_its_way": sent.reservation_id}
+
+
+async def _reimbursed(world: World) -> Reimbursement:
+    """One reimbursement in one file, as a worker makes it."""
+    today = datetime.now(PARIS).date()
+    agent = world.users["agence"]
+    job = await perform(world.database, agent, reimbursements.run, through=today, locale=Locale.FR)
+    assert isinstance(job, jobs.Job)
+    run = (job.id, 1, new_id())
+    await perform(world.database, world.system, jobs.start, job.id)
+    merchant = world.merchants["708900"]
+    made = await perform(world.database, world.system, reimbursements.reimburse, *run, merchant.id)
+    file = await perform(world.database, world.system, reimbursements.send, *run)
+    assert isinstance(file, TransferFile) and isinstance(made, Reimbursement)
+    made.file_id = file.id
+    await perform(world.database, world.system, jobs.keep_chunk, *run, 0, b"<a/>")
+    await perform(world.database, world.system, jobs.finish, *run, 1, "virements", 4)
+    return made
+
+
+async def _export(world: World, manager: Actor) -> UUID:
     """A list in a file, as a worker keeps it."""
     options: dict[str, Any] = {"kind": jobs.JobKind.EXPORT_PAYMENT_REQUESTS, "format": jobs.ExportFormat.CSV}
     job = await perform(world.database, manager, jobs.create_export, locale=Locale.FR, **options)
@@ -214,6 +275,7 @@ async def _export(world: World, manager: Actor) -> None:
     await perform(world.database, world.system, jobs.start, job.id)
     await perform(world.database, world.system, jobs.keep_chunk, *run, 0, b"a;b")
     await perform(world.database, world.system, jobs.finish, *run, 1, "operations", 3)
+    return job.id
 
 
 # ── the ledger and the flows, as the application ──────────────────────────────────────────────────────────────────────
@@ -278,6 +340,28 @@ def statement(**values: str) -> str:
     """Another statement, like the one there is but with these values."""
     columns = [name for name in vouchers.MemberStatement.columns if name != "tenant"]
     return _copied("member_statements", "true", {"id": "'{new}'"} | values, *columns)
+
+
+def reimbursement(name: str, **values: str) -> str:
+    """The reimbursement of that name, with these values."""
+    return voucher(name, **values).replace("vouchers", "reimbursements")
+
+
+def line(**values: str) -> str:
+    """A line like one of those that were sent, with these values."""
+    columns = [name for name in ReimbursementLine.columns if name != "tenant"]
+    return _copied("reimbursement_lines", "reimbursement_id = '{sent}' LIMIT 1", values, *columns)
+
+
+def file(**values: str) -> str:
+    """A second file for the bank like the first, with these values."""
+    given = {"id": "'{new}'", "reference": "'F2'", "job_id": "'{export}'"} | values
+    return _copied("transfer_files", "id = '{file}'", given, *[c for c in TransferFile.columns if c != "tenant"])
+
+
+def bank_account(**values: str) -> str:
+    """Every bank account, with these values."""
+    return f"UPDATE bank_accounts SET {', '.join(f'{k} = {v}' for k, v in values.items())}"
 
 
 USED_KEY: Final = (
@@ -417,6 +501,77 @@ REFUSALS: Final = {
         "supplier_invoices_tenant_document_id_fkey",
         invoice("to_decide", document_id="'{new}'"),
     ),
+    "a reimbursement of nothing": ("reimbursements_net_check", reimbursement("sent", commission="gross", net="0")),
+    "a net that is not what is left": ("reimbursements_net_check", reimbursement("sent", net="net + 1")),
+    "a commission below nothing": (
+        "reimbursements_net_check",
+        reimbursement("sent", commission="-1", net="gross + 1"),
+    ),
+    "a period that ends before it begins": (
+        "reimbursements_period_check",
+        reimbursement("sent", period_end="period_start - 1"),
+    ),
+    "sent in no file": ("reimbursements_sent_check", reimbursement("sent", file_id="NULL")),
+    "sent at no time": ("reimbursements_sent_check", reimbursement("sent", sent_at="NULL")),
+    "sent to no account": ("reimbursements_sent_check", reimbursement("sent", iban="NULL")),
+    "sent to nobody": ("reimbursements_sent_check", reimbursement("sent", account_holder="NULL")),
+    "in a file that is not there": (
+        "reimbursements_tenant_file_id_fkey",
+        reimbursement("sent", file_id="'{new}'"),
+    ),
+    "settled at no time": ("reimbursements_outcome_check", reimbursement("sent", status="'SETTLED'")),
+    "rejected at no time": ("reimbursements_outcome_check", reimbursement("sent", status="'REJECTED'")),
+    "settled before the bank has said so": (
+        "reimbursements_outcome_check",
+        reimbursement("sent", settled_at="clock_timestamp()"),
+    ),
+    "settled once it was rejected": (
+        "lifecycle",
+        reimbursement("refused", status="'SETTLED'", settled_at="rejected_at", rejected_at="NULL"),
+    ),
+    "an end-to-end identifier twice": (
+        "reimbursements_tenant_reference_key",
+        reimbursement("sent", reference="(SELECT reference FROM reimbursements WHERE id = '{refused}')"),
+    ),
+    "a transfer reimbursed twice": (
+        "reimbursement_lines_once_idx",
+        "UPDATE reimbursement_lines SET released = false WHERE reimbursement_id = '{refused}'",
+    ),
+    "a transfer twice in a reimbursement": ("reimbursement_lines_pkey", line(released="true")),
+    "a line of nothing": ("reimbursement_lines_amount_check", line(transfer_id="'{credit}'", amount="0")),
+    "a line of which more is kept than it is": (
+        "reimbursement_lines_amount_check",
+        line(transfer_id="'{credit}'", commission="amount + 1"),
+    ),
+    "a line of a transfer that is not there": (
+        "reimbursement_lines_tenant_transfer_id_fkey",
+        "UPDATE reimbursement_lines SET transfer_id = gen_random_uuid()",
+    ),
+    "a file of nothing": ("transfer_files_total_check", file(total="0")),
+    "a file without transfers": ("transfer_files_total_check", file(transfers="0")),
+    "a second file of a run": ("transfer_files_tenant_job_id_key", file(job_id="job_id")),
+    "a message identifier twice": ("transfer_files_tenant_reference_key", file(reference="reference")),
+    "a number that is no bank account's": ("bank_accounts_iban_check", bank_account(iban="'FR76'")),
+    "a bank account's number in small letters": ("bank_accounts_iban_check", bank_account(iban="lower(iban)")),
+    "a part of an address": ("bank_accounts_postal_address_check", bank_account(town="'Orléans'")),
+    "two bank accounts of a merchant": (
+        "bank_accounts_tenant_merchant_id_key",
+        _copied(
+            "bank_accounts",
+            "true",
+            {"id": "'{new}'"},
+            "id",
+            "merchant_id",
+            "iban",
+            "account_holder",
+            "held",
+            "changed_at",
+        ),
+    ),
+    "a settlement that leaves a rest on its way": (
+        "settlement",
+        transfer("POST", settles="on_its_way", transit=-10_00, bank=10_00),
+    ),
     "a document of nothing": ("documents_size_check", document(size="0")),
     "a document that is too large": ("documents_size_check", document(size="10485761")),
     "a document of a type that there is not": ("documents_media_type_check", document(media_type="'text/html'")),
@@ -453,6 +608,12 @@ async def test_what_is_right_is_not_refused(cast: Cast) -> None:
         voucher("delivered", status="'INVOICED'"),
         "UPDATE number_series SET last = last + 1",
         invoice("to_decide", status="'EXCESS_PAID'", decided_at="clock_timestamp()", invoice_number="'F-another'"),
+        reimbursement("sent", status="'SETTLED'", settled_at="clock_timestamp()"),
+        reimbursement("sent", status="'REJECTED'", rejected_at="clock_timestamp()"),
+        "UPDATE reimbursement_lines SET released = true WHERE reimbursement_id = '{sent}'",
+        line(reimbursement_id="'{refused}'", transfer_id="'{credit}'", released="false"),
+        file(),
+        bank_account(street="'1 quai'", postcode="'45000'", town="'Orléans'", country="'FR'"),
         document(),
         piece(),
     )

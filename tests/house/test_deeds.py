@@ -12,7 +12,7 @@ from domain.deadlines import Deadline, declared, handler
 from domain.ledger import Balance
 from domain.lifecycle import LIFECYCLES
 from domain.notices import writer
-from domain.statements import take_statement, write_statement
+from domain.statements import take_all_statement, take_statement, write_statement
 from tests.house.source import PACKAGES, Module, calls, literal, modules
 
 # ── deeds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,6 +118,7 @@ def _statements() -> Iterator[tuple[str, str]]:
         for kind in ("insert", "update", "delete"):
             yield f"{kind} {row.__name__}", write_statement(((kind, row, row.columns),))
         yield f"take {row.__name__}", take_statement(((row, ((row.columns[-1], False), (row.columns[-1], True))),))
+        yield f"take all {row.__name__}", take_all_statement(row, row.columns[-1])
         yield f"take {row.__name__} twice", take_statement(((row, ()), (row, ())))
     yield "upsert", write_statement((("upsert", Deadline, Deadline.columns),))
     yield "net", write_statement((("net", Balance, ()),))

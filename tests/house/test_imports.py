@@ -19,8 +19,8 @@ BELOW = {
 GROUND = (
     "settings", "logs", "texts", "errors", "fields", "money", "calendar", "codes", "herald", "db", "metrics",
     "deadlines", "outbox", "journal", "lifecycle", "ledger", "notices",
-    "statements", "transactions", "work", "access", "parties", "push", "sign_in", "users", "messages", "documents",
-    "jobs", "imports",
+    "statements", "transactions", "work", "series", "access", "parties", "push", "sign_in", "users", "messages",
+    "documents", "jobs", "imports", "bank_accounts", "reimbursements", "copies",
 )  # fmt: skip
 """The domain from the ground up: each imports only what stands before it. What is not named here is a flow."""
 
@@ -53,8 +53,10 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_the_audit_shares_no_code_with_what_it_audits() -> None:
-    (audit,) = [module for module in modules("reporting") if module.name == "reporting.audit"]
-    assert [str(i) for i in imports(audit) if _package(i.of) in PACKAGES] == []
+    audit = [module for module in modules("reporting") if _is_of_the_audit(module.name)]
+    ours = [i for module in audit for i in imports(module) if _package(i.of) in PACKAGES]
+    assert len(audit) > 1
+    assert [str(i) for i in ours if not _is_of_the_audit(i.of)] == []
 
 
 def test_migrations_import_nothing_that_changes() -> None:
@@ -94,6 +96,10 @@ def _ours(*packages: str) -> list[Import]:
 
 def _everything() -> tuple[Module, ...]:
     return modules(*PACKAGES, "alembic", "tests", "bench")
+
+
+def _is_of_the_audit(module: str) -> bool:
+    return module == "reporting.audit" or module.startswith("reporting.audit.")
 
 
 def _package(module: str) -> str:

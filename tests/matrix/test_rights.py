@@ -32,7 +32,7 @@ from graphql import (
 )
 
 from api.schema import GRAPHQL_SCHEMA
-from domain import jobs, payments, users, vouchers
+from domain import jobs, payments, reimbursements, users, vouchers
 from domain.access import Actor, Right, Role, User
 from domain.calendar import PARIS
 from domain.codes import global_id
@@ -40,12 +40,14 @@ from domain.db import Database
 from domain.errors import Refused
 from domain.parties import Holder, Merchant, NewPlace, PointOfSale, create_point_of_sale
 from domain.payments import PaymentRequest
+from domain.reimbursements import Reimbursement, TransferFile
 from domain.sign_in import Session, end_session
 from domain.texts import Locale
 from domain.work import perform
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of
 from tests.matrix import audited, connections
+from tests.matrix.reimbursements import IBAN, give_account, newest, prepare
 from tests.workbooks import xlsx
 from tests.world import PASSWORD, Running, Servers, World
 
@@ -206,6 +208,21 @@ class Stage:
             self.statements[side.whose] = global_id("mstm", world.tenant, rows[0]["statement_id"])
         return self.statements[side.whose]
 
+    async def reimbursement(self, side: Side) -> str:
+        """What that side's merchant is paid for a new request, sent to its bank."""
+        world = side.world
+        await self.settled()
+        due = await self.request(side, paid=True)
+        await perform(self.database, side.signatory, payments.validate, due.id)
+        today = datetime.now(PARIS).date()
+        await perform(self.database, world.users["agent"], reimbursements.run, through=today, locale=Locale.FR)
+        await self.settled()
+        merchant = next(code for code, one in world.merchants.items() if one.id == side.merchant.id)
+        made = await newest(world, merchant)
+        ((status,),) = await world.as_owner("SELECT status FROM reimbursements WHERE id = $1", made)
+        assert status == "SENT"
+        return self.word("reimbursement", side.merchants_words, global_id(Reimbursement.prefix, world.tenant, made))
+
     async def person(self, side: Side) -> str:
         """A new user at that side's point of sale."""
         made = await perform(
@@ -276,6 +293,9 @@ async def _fill(stage: Stage) -> None:
     ours, theirs = stage.worlds
     await ours.voucher_kind()
     await theirs.voucher_kind(series="443")
+    for world in stage.worlds:
+        await prepare(world)
+    agents = {world.slug: await world.user("agent", Role.ISSUER_AGENT) for world in stage.worlds}
     for whose, world, code in (
         ("own", ours, "P001"),
         ("point", ours, "P002"),
@@ -285,6 +305,7 @@ async def _fill(stage: Stage) -> None:
         number = {"own": "708900", "point": "708900"}.get(whose, "808100")
         if whose != "point":
             await world.merchant(number, stage.word("merchant name", whose), {})
+            await give_account(world, number, agents[world.slug], holder=stage.word("bank account", whose))
             await world.user(
                 f"signatory-{whose}" if whose != "own" else "signatory",
                 Role.MERCHANT_MANAGER,
@@ -320,8 +341,6 @@ async def _fill(stage: Stage) -> None:
             world.users["holder" if whose == "own" else f"holder-{whose}"],
         )
     await ours.user("admin", Role.ISSUER_ADMIN)
-    await ours.user("agent", Role.ISSUER_AGENT)
-    await theirs.user("agent", Role.ISSUER_AGENT)
     for login, rights in (("reader", frozenset({Right.EXPORT})), ("temporary", EVERYTHING)):
         await ours.user(login, Role.MERCHANT_STAFF, merchant="708900", grants={"P001": rights})
     await ours.as_owner(
@@ -336,6 +355,7 @@ async def _fill(stage: Stage) -> None:
         await stage.voucher(side)
         await stage.invoice(side)
         await stage.statement(side)
+        await stage.reimbursement(side)
         stage.jobs[side.whose] = await _export(stage, side.staff)
     for role in ("admin", "agent", "signatory", "reader"):
         stage.jobs[role] = await _export(stage, stage.actors[role])
@@ -385,9 +405,11 @@ async def _newest_session(world: World, login: str) -> Any:
 
 async def _unfinished(world: World) -> int:
     rows = await world.as_owner(
-        "SELECT count(*) AS jobs FROM jobs WHERE tenant = $1 AND status IN ('QUEUED', 'RUNNING')", world.tenant
+        "SELECT (SELECT count(*) FROM jobs WHERE tenant = $1 AND status IN ('QUEUED', 'RUNNING'))"
+        " + (SELECT count(*) FROM deadlines WHERE tenant = $1 AND name = 'follow') AS unfinished",
+        world.tenant,
     )
-    return int(rows[0]["jobs"])
+    return int(rows[0]["unfinished"])
 
 
 # ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -589,6 +611,26 @@ async def _invoice_id(s: Stage, side: Side, role: str) -> Given:
 
 async def _statement_id(s: Stage, side: Side, role: str) -> Given:
     return {"id": await s.statement(side)}
+
+
+async def _reimbursement_id(s: Stage, side: Side, role: str) -> Given:
+    return {"id": await s.reimbursement(side)}
+
+
+async def _file_id(s: Stage, side: Side, role: str) -> Given:
+    asked = "SELECT id FROM transfer_files WHERE tenant = $1 LIMIT 1"
+    rows = await side.world.as_owner(asked, side.world.tenant)
+    return {"id": global_id(TransferFile.prefix, side.world.tenant, rows[0]["id"])}
+
+
+async def _bank_says(s: Stage, side: Side, role: str) -> Given:
+    return _input(id=await s.reimbursement(side), bankReference="B1")
+
+
+def _bank_account(s: Stage, side: Side, role: str) -> Given:
+    """The same account as before, so that no run passes it over."""
+    holder = s.word("bank account", side.merchants_words)
+    return _input(merchantId=side.merchant.global_id, currentPassword=PASSWORD, iban=IBAN, accountHolder=holder)
 
 
 async def _excess(s: Stage, side: Side, role: str) -> Given:
@@ -849,8 +891,8 @@ ROWS: dict[str, Row] = {
     "Mutation.requestVoucher": Row(
         lambda s, side, role: _input(supplierId=side.merchant.global_id, amount="12,00"),
         """
-        admin agent signatory staff reader: FORBIDDEN FORBIDDEN FORBIDDEN NOT_FOUND
-        holder: ok ok ok NOT_FOUND
+        admin agent signatory staff reader: FORBIDDEN
+        holder: ok ok ok INVALID
         """,
         of_vouchers=True,
     ),
@@ -861,6 +903,67 @@ ROWS: dict[str, Row] = {
     "Mutation.verifyVoucher": Row(_number_and_code, DONE_WITH_NUMBER_AND_CODE, of_vouchers=True),
     "Mutation.recordSupplierInvoice": Row(_new_invoice, DONE_WITH_NUMBER_AND_CODE, of_vouchers=True),
     "Mutation.decideExcess": Row(_excess, ADMINISTERED),
+    # Reimbursements. A signatory sees its own merchant's (P30); files for the bank are the issuer's.
+    "Query.reimbursements": Row(
+        lambda s, side, role: {},
+        """
+        admin agent signatory: ok
+        staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+        of_vouchers=True,
+    ),
+    "Query.transferFiles": Row(
+        lambda s, side, role: {},
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Mutation.updateBankAccount": Row(_bank_account, MANAGED),
+    "Mutation.runReimbursements": Row(
+        lambda s, side, role: _input(through=datetime.now(PARIS).date().isoformat()),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Mutation.settleReimbursement": Row(_bank_says, ADMINISTERED),
+    "Mutation.importBankAnswer": Row(
+        lambda s, side, role: _input(file=b"<Document/>"),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    # Reports. A signatory reads its own merchant's; there is no store here yet, so that there is nothing to read.
+    "Query.reportingStore": Row(
+        lambda s, side, role: {},
+        """
+        admin agent signatory: null
+        staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Query.report": Row(
+        lambda s, side, role: {"kind": "DUE", "merchantId": side.merchant.global_id},
+        """
+        admin agent: null null null NOT_FOUND
+        signatory: null null NOT_FOUND NOT_FOUND
+        staff reader holder: FORBIDDEN
+        """,
+    ),
+    "Mutation.exportReport": Row(
+        lambda s, side, role: _input(kind="DUE", merchantId=side.merchant.global_id),
+        """
+        admin agent: ok ok ok NOT_FOUND
+        signatory: ok ok NOT_FOUND NOT_FOUND
+        staff reader holder: FORBIDDEN FORBIDDEN FORBIDDEN NOT_FOUND
+        """,
+    ),
     # Live.
     "Subscription.paymentRequest": Row(
         _id,
@@ -971,6 +1074,22 @@ NODES: dict[str, Row] = {
         """,
         of_vouchers=True,
     ),
+    "Reimbursement": Row(
+        _reimbursement_id,
+        """
+        admin agent: ok ok ok null
+        signatory: ok ok null null
+        staff reader holder: null
+        """,
+        of_vouchers=True,
+    ),
+    "TransferFile": Row(
+        _file_id,
+        """
+        admin agent: ok ok ok null
+        signatory staff reader holder: null
+        """,
+    ),
     "JournalEntry": Row(
         _journal_line_id,
         """
@@ -1037,7 +1156,7 @@ async def test_subscription(stage: Stage, name: str) -> None:
 async def test_the_words_that_are_looked_for_do_stand_in_the_answers(stage: Stage) -> None:
     kinds: dict[str, set[str]] = {}
     lists: dict[str, Given] = {name: {} for name in ("paymentRequests", "holders", "users", "merchants")}
-    lists |= {"vouchers": {"status": ["ISSUED"]}, "supplierInvoices": {}}
+    lists |= {"vouchers": {"status": ["ISSUED"]}, "supplierInvoices": {}, "reimbursements": {}}
     for name, given in lists.items():
         root = f"Query.{name}"
         body = {"query": _document(root, given, _selection(ROOTS[root].type, 4)), "variables": given}

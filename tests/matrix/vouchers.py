@@ -9,10 +9,12 @@ from typing import Any
 
 from domain import vouchers
 from domain.access import Actor, Role
-from domain.codes import read_global_id
+from domain.codes import global_id, read_global_id
+from domain.reimbursements import Reimbursement
 from domain.work import perform
 from escarcelle.clients import Client
 from tests.matrix import audited, connections
+from tests.matrix.reimbursements import answer, give_account, newest, prepare, run
 from tests.world import Running, Servers, World
 
 VOUCHER = "... on Voucher { id status number presentation { revealedAt secretCode deliveredAt } }"
@@ -80,6 +82,20 @@ class Stage:
         )
         return recorded if recorded["__typename"] == "Refusal" else recorded | recorded["voucher"]
 
+    async def reimburse(self) -> None:
+        """The supplier is paid what it has invoiced."""
+        await run(self.world, self.agency)
+        settled = await answer(self.world, self.agency, await self._newest())
+        assert settled["status"] == "SETTLED"
+
+    async def bring_back(self) -> None:
+        """What it was paid last comes back from its bank."""
+        returned = await answer(self.world, self.agency, await self._newest(), rejected=True)
+        assert returned["status"] == "REJECTED"
+
+    async def _newest(self) -> str:
+        return global_id(Reimbursement.prefix, self.world.tenant, await newest(self.world, "MO"))
+
     async def money(self) -> dict[str, int]:
         """What is guaranteed for the member, what it owes, what is held for the supplier and owed to it; cents."""
         member, supplier = self.world.holders[REFERENCE].id, self.world.merchants["MO"].id
@@ -100,11 +116,12 @@ async def assembled(servers: Servers, running: Running) -> AsyncIterator[Stage]:
         AsyncExitStack() as stack,
     ):
         await world.voucher_kind()
+        await prepare(world)
         await world.merchant("MO", "Matériaux de l’Ouest", {"C1": "Comptoir de Nantes"})
         await world.member(REFERENCE, "Martin")
         await world.user("membre", Role.HOLDER, holder=REFERENCE)
         await world.user("agence", Role.ISSUER_AGENT)
-        await world.user("mo", Role.MERCHANT_MANAGER, merchant="MO")
+        await give_account(world, "MO", await world.user("mo", Role.MERCHANT_MANAGER, merchant="MO"))
         logins = ("membre", "membre", "agence", "mo")
         member, second_phone, agency, supplier = [
             await stack.enter_async_context(await running.client(world, login)) for login in logins

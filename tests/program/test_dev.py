@@ -186,6 +186,15 @@ def _audits(dev: Dev) -> None:
     assert audited.stdout.endswith("Nothing differs.\n")
 
 
+def test_the_copy_for_analysts_is_made_beside_a_server_that_runs(dev: Dev) -> None:
+    for said in ("copy 1, made anew", "copy 2, "):
+        copied = dev.run("nightly", "--data", str(dev.data))
+        assert (copied.returncode, copied.stderr) == (0, ""), copied.stdout
+        assert copied.stdout.startswith(f"demo: {said}")
+        assert copied.stdout.rstrip().endswith(str(dev.data / "reporting" / "TEST-demo.duckdb"))
+    assert (dev.data / "reporting" / "TEST-demo.duckdb").is_file()
+
+
 def test_the_story_plays_twice_and_the_audit_finds_nothing(dev: Dev) -> None:
     assert set(dev.facts["processes"]) == {"dev", "postgresql", "redis", "mails", "tasks", "api-1", "api-2"}
     _plays(dev)
@@ -223,7 +232,7 @@ def test_a_data_folder_in_use(dev: Dev) -> None:
     assert dev.facts == before, "the one that runs is not disturbed"
     assert httpx.get(f"{dev.url}/readyz", trust_env=False).json() == {
         "ready": True,
-        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "relay", "redis")},
+        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "relay", "redis", "reporting")},
     }
 
 

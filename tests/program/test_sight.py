@@ -181,7 +181,7 @@ async def test_metrics_that_have_no_place_are_said_at_start(servers: Servers, lo
 
 
 async def test_readyz_says_each_check_by_name_with_its_reason(servers: Servers, world: World, log: Path) -> None:
-    fine = {name: {"status": "ok"} for name in ("database", "migrations", "relay", "redis")}
+    fine = {name: {"status": "ok"} for name in ("database", "migrations", "relay", "redis", "reporting")}
     async with _api(servers.settings, log) as url:
         assert await _ready(url) == (200, {"ready": True, "checks": fine})
 

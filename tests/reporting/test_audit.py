@@ -17,13 +17,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from domain import calendar, documents, imports, jobs, payments, vouchers
+from domain import bank_accounts, calendar, documents, imports, jobs, payments, reimbursements, vouchers
 from domain.access import Actor, Role
 from domain.codes import new_id
 from domain.db import APP, READER, Database
 from domain.errors import Refused
-from domain.parties import Channel, Holder, create_holder, credit_holder, update_merchant
+from domain.parties import Address, Channel, Holder, create_holder, credit_holder, update_merchant
 from domain.payments import PaymentRequest
+from domain.reimbursements import ReimbursedFlow, Reimbursement, TransferFile
 from domain.texts import Locale, Text
 from domain.vouchers import MemberStatement, SupplierInvoice, TypedCode, Voucher
 from domain.work import Key, perform
@@ -85,6 +86,12 @@ def test_every_status_of_every_flow_was_played(cast: Cast) -> None:
     of_vouchers = {("voucher", str(s)) for s in vouchers.VoucherStatus}
     of_vouchers |= {("invoice", str(s)) for s in vouchers.SupplierInvoiceStatus}
     assert {(row["flow"], row["status"]) for row in rows} == of_vouchers
+    rows = _as_superuser(
+        cast, lambda c: c.fetch("SELECT DISTINCT status, settled_at IS NOT NULL AS paid FROM reimbursements")
+    )
+    assert {(row["status"], row["paid"]) for row in rows} == {
+        ("PENDING", False), ("SENT", False), ("SETTLED", True), ("REJECTED", False), ("REJECTED", True),
+    }  # fmt: skip
 
 
 def test_whoever_sees_everything_may_audit(cast: Cast, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +191,7 @@ _NAMES = {
     "floors": "no balance is below its floor",
     "settlements": "a settlement ends one reservation, and no reservation ends twice",
     "held": "a settlement empties what was held, and gives back to whom it came from",
-    "open": "held accounts hold the open reservations",
+    "open": "held accounts, and those of what is on its way, hold the open reservations",
     "credits": "credits go from the issuer to the holder, as the journal says",
     "columns": "requests have what their status says, and nothing else",
     "amounts": "requests' amounts agree with each other and with the flow",
@@ -193,8 +200,8 @@ _NAMES = {
     "places": "requests name their own merchant's place, and are paid by the customer named",
     "baskets": "no basket number is held twice at a place",
     "payments": "payments stand in the ledger, side by side with their requests",
-    "reservations": "requests and vouchers point to their own reservation",
-    "totals": "each party's total is what its credits, requests, vouchers and invoices add up to",
+    "reservations": "requests, vouchers and reimbursements point to their own reservation",
+    "totals": "each party's total is what its credits, requests, vouchers, invoices and reimbursements add up to",
     "vouchers": "vouchers have what their status says, and nothing else",
     "validity": "vouchers are valid until the end of their last day, were used before it, and expired after",
     "members": "vouchers name a member, a supplier and a kind",
@@ -203,8 +210,20 @@ _NAMES = {
     "statements": "statements have lines of their member alone, billed until the end of their month, and their sum",
     "debts": "what statements tell is what their members' debts grew by",
     "guarantees": "guarantees, bills and excesses stand in the ledger, side by side with their vouchers and invoices",
-    "pending": "requests, vouchers and files have the deadlines of their status pending, and no others",
-    "due": "deadlines fall when their requests and vouchers say",
+    "pending": "requests, vouchers, reimbursements and files have the deadlines of their status pending, and no others",
+    "due": "deadlines fall when their requests, vouchers and reimbursements say",
+    "reimbursements": "reimbursements have what their status says, and nothing else",
+    "sums": "reimbursements are the sums of their lines, and release them when rejected",
+    "reimbursed": "what is reimbursed was owed to the merchant, in the period, and is reimbursed once",
+    "commissions": "commissions follow the terms of the flow and of the day",
+    "bank": "reimbursements stand in the ledger, side by side with what the bank has said",
+    "owed": "merchants are owed what is in no reimbursement, and what is on its way is in one",
+    "files": "files for the bank have the transfers and the total of their reimbursements",
+    "ibans": "accounts at banks have numbers that check",
+    "bank accounts": "merchants' bank accounts are as the journal tells, and held ones are paid nothing",
+    "settled": "vouchers are settled when their invoice is reimbursed, and only then",
+    "reimbursement lives": "the journal tells each reimbursement's life",
+    "reimbursement lines": "the journal says the same as the reimbursements, the files and the bank accounts",
     "creations": "the journal has one creation of every object",
     "lives": "the journal tells each request's life",
     "lines": "the journal says the same as the requests",
@@ -236,6 +255,15 @@ _SHORT = {
     "change_invoice": "UPDATE supplier_invoices SET",
     "free_invoice": "ALTER TABLE supplier_invoices DROP CONSTRAINT supplier_invoices",
     "change_line": "UPDATE journal SET",
+    "change_reim": "UPDATE reimbursements SET",
+    "free_reim": "ALTER TABLE reimbursements DROP CONSTRAINT reimbursements",
+    "change_share": "UPDATE reimbursement_lines SET",
+    "free_share": "ALTER TABLE reimbursement_lines DROP CONSTRAINT reimbursement_lines",
+    "take_again": "INSERT INTO reimbursement_lines SELECT r.tenant, r.id, l.transfer_id, l.amount, l.commission, false"
+    " FROM reimbursement_lines l JOIN reimbursements r ON r.tenant = l.tenant AND r.status = 'PENDING'",
+    "of_its_account": "FROM bank_accounts a WHERE a.merchant_id = reimbursements.merchant_id",
+    "change_file": "UPDATE transfer_files SET",
+    "change_account": "UPDATE bank_accounts SET",
 }
 
 # What the check is called here, then what is done, with triggers off so that nothing refuses it. A name in braces is an
@@ -382,7 +410,7 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("vouchers", "{change_voucher} status = 'ISSUED' WHERE id = '{revealed}'"),
     ("vouchers", "{change_voucher} status = 'INVOICED' WHERE id = '{delivered}'"),
     ("vouchers", "{change_voucher} status = 'DELIVERED' WHERE id = '{invoiced}'"),
-    ("vouchers", "{free_voucher}_status_check", "{change_voucher} status = 'SETTLED' WHERE id = '{issued}'"),
+    ("vouchers", "{free_voucher}_status_check", "{change_voucher} status = 'FROZEN' WHERE id = '{issued}'"),
     ("vouchers", "{free_voucher}_value_check", "{change_voucher} value = value + 1 WHERE id = '{issued}'"),
     ("vouchers", "{change_voucher} delivered_at = NULL WHERE id = '{delivered}'"),
     ("vouchers", "{free_voucher}_delivered_check", "{change_voucher} number = NULL WHERE id = '{delivered}'"),
@@ -485,6 +513,200 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("voucher lines", "{change_line} amount = amount + 1 WHERE kind = 'mstm.issue'"),
     ("voucher lines", "{change_line} holder_id = '{holder}' WHERE kind = 'mstm.issue'"),
     ("jobs", "UPDATE jobs SET file_name = NULL WHERE id = '{statement_job}'"),
+    # Reimbursements, and what they change elsewhere.
+    ("reimbursements", "{free_reim}_status_check", "{change_reim} status = 'FROZEN' WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_sent_check", "{change_reim} status = 'SENT' WHERE id = '{reim_pending}'"),
+    ("reimbursements", "{free_reim}_sent_check", "{change_reim} file_id = NULL WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_sent_check", "{change_reim} sent_at = NULL WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_sent_check", "{change_reim} iban = NULL WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} bic = 'AGRIFRPPXXX' WHERE id = '{reim_pending}'"),
+    ("reimbursements", "{change_reim} town = NULL WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_outcome_check", "{change_reim} settled_at = NULL WHERE id = '{reim_settled}'"),
+    ("reimbursements", "{free_reim}_outcome_check", "{change_reim} settled_at = now() WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_outcome_check", "{change_reim} rejected_at = now() WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_outcome_check", "{change_reim} rejected_at = NULL WHERE id = '{reim_rejected}'"),
+    ("reimbursements", "{change_reim} bank_reference = 'B' WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} rejection_code = 'AC04' WHERE id = '{reim_settled}'"),
+    ("reimbursements", "{change_reim} rejection_reason = 'closed' WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_net_check", "{change_reim} net = net + 1 WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_net_check", "{change_reim} commission = gross, net = 0 WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} period_end = period_end + 1 WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{free_reim}_period_check", "{change_reim} period_end = period_start - 1"),
+    ("reimbursements", "{change_reim} due_on = created_at::date WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} due_on = date_trunc('week', due_on)::date + 12 WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} reference = 'R1' WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} reference = 'R1999' || substr(reference, 6) WHERE id = '{reim_sent}'"),
+    ("reimbursements", "{change_reim} job_id = '{export}' WHERE id = '{reim_sent}'"),
+    ("reimbursements", "UPDATE jobs SET given = '{{\"through\": \"2019-12-31\"}}' WHERE id = '{run}'"),
+    ("sums", "{change_reim} gross = gross + 1, net = net + 1 WHERE id = '{reim_sent}'"),
+    ("sums", "{change_reim} commission = commission - 1, net = net + 1 WHERE id = '{reim_settled}'"),
+    ("sums", "{change_reim} period_start = period_start - 1 WHERE id = '{reim_sent}'"),
+    ("sums", "DELETE FROM reimbursement_lines WHERE reimbursement_id = '{reim_sent}'"),
+    ("sums", "DELETE FROM reimbursement_lines WHERE transfer_id = '{payment}'"),
+    ("sums", "DELETE FROM reimbursements WHERE id = '{reim_sent}'"),
+    ("sums", "{change_share} released = true WHERE reimbursement_id = '{reim_sent}'"),
+    ("sums", "{change_share} released = true WHERE transfer_id = '{payment}'"),
+    ("sums", "DROP INDEX reimbursement_lines_once_idx", "{change_share} released = false"),
+    ("reimbursed", "{change_share} amount = amount + 1 WHERE transfer_id = '{payment}'"),
+    ("reimbursed", "{change_share} transfer_id = '{credit}' WHERE transfer_id = '{payment}'"),
+    ("reimbursed", "{change_share} transfer_id = '{reservation}' WHERE transfer_id = '{payment}'"),
+    ("reimbursed", "{change_share} transfer_id = '{coming_back}' WHERE transfer_id = '{payment}'"),
+    ("reimbursed", "{change_share} transfer_id = '{new}' WHERE transfer_id = '{payment}'"),
+    ("reimbursed", "{change_reim} merchant_id = '{merchant}' WHERE id = '{reim_sent}'"),
+    ("reimbursed", "UPDATE transfers SET at = at - interval '1 day' WHERE id = '{payment}'"),
+    ("reimbursed", "UPDATE transfers SET at = at + interval '1 day' WHERE id = '{payment}'"),
+    ("reimbursed", "DROP INDEX reimbursement_lines_once_idx", "{change_share} released = false"),
+    (
+        "reimbursed",
+        "DROP INDEX reimbursement_lines_once_idx",
+        "{take_again} WHERE transfer_id = '{payment}'",
+    ),
+    ("commissions", "{change_share} commission = commission + 1 WHERE transfer_id = '{payment}'"),
+    ("commissions", "{change_share} commission = commission - 1 WHERE transfer_id = '{half_a_cent}'"),
+    ("commissions", "UPDATE reimbursement_terms SET commission_percent = 2.4 WHERE valid_from = '2019-01-01'"),
+    ("commissions", "UPDATE reimbursement_terms SET valid_from = '2999-01-01' WHERE valid_from = '2019-01-01'"),
+    ("commissions", "DELETE FROM reimbursement_terms WHERE flow = 'VOUCHERS'"),
+    ("bank", "{change_reim} gross = gross + 1, net = net + 1 WHERE id = '{reim_sent}'"),
+    ("bank", "{change_reim} commission = commission + 1, net = net - 1 WHERE id = '{reim_settled}'"),
+    ("bank", "{change_reim} commission = commission + 1, net = net - 1 WHERE id = '{reim_returned}'"),
+    ("bank", "{change_reim} merchant_id = '{merchant}' WHERE id = '{reim_rejected}'"),
+    ("bank", "{change_reim} status = 'SETTLED', settled_at = now() WHERE id = '{reim_sent}'"),
+    ("bank", "{change_reim} status = 'SETTLED', rejected_at = NULL WHERE id = '{reim_returned}'"),
+    ("bank", "{change_reim} settled_at = NULL WHERE id = '{reim_returned}'"),
+    ("bank", "{change_reim} settled_at = now() WHERE id = '{reim_rejected}'"),
+    ("bank", "DELETE FROM reimbursements WHERE id = '{reim_pending}'"),
+    ("bank", "UPDATE transfers SET subject_id = '{reim_sent}' WHERE id = '{settlement}'"),
+    ("bank", "UPDATE transfers SET reason = 'return' WHERE reason = 'commission_return'"),
+    ("bank", "UPDATE postings SET account_id = '{funding}' WHERE account_id = '{bank}'"),
+    (
+        "bank",
+        "{post_side} ({tenant}, '{settlement}', '{wallet}', 'EUR', 5), ({tenant}, '{settlement}', '{held}', 'EUR', -5)",
+    ),
+    (
+        "bank",
+        "{post_transfer} ({tenant}, '{new}', 'TRANSFER', NULL, 'reim', '{reim_returned}', 'return', now())",
+        "{post_side} ({tenant}, '{new}', '{bank}', 'EUR', -5), ({tenant}, '{new}', '{other_owed}', 'EUR', 5)",
+    ),
+    ("owed", "{change_share} released = true WHERE transfer_id = '{payment}'"),
+    ("owed", "DELETE FROM reimbursement_lines WHERE reimbursement_id = '{reim_sent}'"),
+    ("owed", "{change_share} amount = amount + 1 WHERE reimbursement_id = '{reim_sent}'"),
+    ("owed", "{change_reim} status = 'SETTLED', settled_at = now() WHERE id = '{reim_sent}'"),
+    (
+        "owed",
+        "UPDATE postings SET account_id = '{other_owed}' WHERE transfer_id = '{payment}' AND account_id = '{owed}'",
+    ),
+    ("owed", "UPDATE postings SET account_id = '{held}' WHERE account_id = '{transit}'"),
+    ("files", "{change_file} transfers = transfers + 1 WHERE id = '{file}'"),
+    ("files", "{change_file} total = total + 1 WHERE id = '{file}'"),
+    ("files", "{change_file} created_at = created_at - interval '1 second' WHERE id = '{file}'"),
+    ("files", "{change_file} reference = 'ESCARCELLE-1999' || substr(reference, 16) WHERE id = '{file}'"),
+    ("files", "{change_file} reference = 'F' WHERE id = '{file}'"),
+    ("files", "{change_file} job_id = '{export}' WHERE id = '{file}'"),
+    ("files", "DELETE FROM transfer_files WHERE id = '{file}'"),
+    ("files", "DELETE FROM reimbursements WHERE id = '{reim_sent}'"),
+    ("files", "{change_reim} file_id = '{file}' WHERE id = '{reim_settled}'"),
+    ("files", "{change_reim} sent_at = sent_at + interval '1 second' WHERE id = '{reim_sent}'"),
+    ("ibans", "{change_account} iban = overlay(iban placing '9' from 12) WHERE merchant_id = '{merchant}'"),
+    ("ibans", "{change_account} former_iban = 'FR' WHERE merchant_id = '{merchant}'"),
+    ("ibans", "UPDATE paying_accounts SET iban = 'FR00' || substr(iban, 5) WHERE tenant = {tenant}"),
+    ("ibans", "{change_file} iban = 'DE' || substr(iban, 3) WHERE id = '{file}'"),
+    ("ibans", "{change_reim} iban = lower(iban) WHERE id = '{reim_sent}'"),
+    ("bank accounts", "DELETE FROM bank_accounts WHERE merchant_id = '{merchant}'"),
+    ("bank accounts", "DELETE FROM journal WHERE kind = 'mrch.update_bank_account'"),
+    ("bank accounts", "{change_account} changed_at = changed_at + interval '1 second'"),
+    ("bank accounts", "{change_account} former_iban = NULL, held = false WHERE merchant_id = '{merchant}'"),
+    ("bank accounts", "{change_account} former_iban = iban WHERE merchant_id = '{merchant}'"),
+    ("bank accounts", "{change_account} held = true WHERE merchant_id = '{other_merchant}'"),
+    ("bank accounts", "{change_account} former_iban = 'FR' WHERE merchant_id = '{other_merchant}'"),
+    (
+        "bank accounts",
+        "{change_reim} iban = a.iban, sent_at = '2999-01-01' {of_its_account} AND reimbursements.id = '{reim_settled}'",
+    ),
+    ("settled", "{change_voucher} status = 'INVOICED' WHERE id = '{settled_voucher}'"),
+    ("settled", "{change_voucher} status = 'SETTLED' WHERE id = '{reopened_voucher}'"),
+    ("settled", "{change_voucher} status = 'SETTLED' WHERE id = '{invoiced}'"),
+    ("settled", "{change_reim} status = 'SETTLED', settled_at = now() WHERE id = '{reim_sent}'"),
+    ("settled", "{change_reim} status = 'REJECTED', rejected_at = now() WHERE id = '{reim_vouchers}'"),
+    ("settled", "{change_share} released = true WHERE reimbursement_id = '{reim_vouchers}'"),
+    ("reimbursement lives", "DELETE FROM journal WHERE subject_id = '{reim_sent}' AND kind = 'reim.send'"),
+    ("reimbursement lives", "DELETE FROM journal WHERE subject_id = '{reim_pending}'"),
+    ("reimbursement lives", "DELETE FROM journal WHERE kind = 'reim.return'"),
+    ("reimbursement lives", "{change_line} kind = 'reim.reject' WHERE kind = 'reim.return'"),
+    ("reimbursement lives", "{write_line} ({tenant}, '{new}', 'reim.settle', now(), 'reim', '{reim_sent}', '[]')"),
+    ("reimbursement lives", "{change_line} sequence = DEFAULT WHERE kind = 'reim.create'"),
+    ("reimbursement lives", "{change_line} at = at + interval '1 second' WHERE kind = 'reim.create'"),
+    ("reimbursement lives", "{change_line} at = at + interval '1 second' WHERE kind = 'reim.reject'"),
+    ("reimbursement lives", "{change_line} user_id = '{new}' WHERE kind = 'reim.send'"),
+    ("reimbursement lives", "{change_line} xact = '1' WHERE kind = 'trfl.create'"),
+    ("reimbursement lives", "{change_reim} sent_at = sent_at + interval '1 second' WHERE id = '{reim_sent}'"),
+    ("reimbursement lives", "{change_reim} settled_at = settled_at + interval '1 second' WHERE id = '{reim_settled}'"),
+    ("reimbursement lives", "{change_reim} version = version + 1 WHERE id = '{reim_sent}'"),
+    ("reimbursement lines", "{change_line} amount = amount + 1 WHERE kind = 'reim.settle'"),
+    ("reimbursement lines", "{change_line} amount = NULL WHERE kind = 'trfl.create'"),
+    ("reimbursement lines", "{change_line} amount = 1 WHERE kind = 'mrch.update_bank_account'"),
+    ("reimbursement lines", "{change_line} holder_id = '{holder}' WHERE kind = 'reim.create'"),
+    ("reimbursement lines", "{change_line} point_of_sale_id = '{new}' WHERE kind = 'reim.send'"),
+    ("reimbursement lines", "{change_line} kind = 'reim.pay' WHERE kind = 'reim.settle'"),
+    ("forms", "UPDATE transfers SET reason = 'gift' WHERE id = '{settlement}'"),
+    ("forms", "UPDATE transfers SET kind = 'VOID' WHERE id = '{settlement}'"),
+    ("accounts", "DELETE FROM accounts WHERE id = '{transit}'"),
+    ("accounts", "DELETE FROM accounts WHERE id = '{bank}'"),
+    ("accounts", "UPDATE accounts SET owner_id = '{merchant}' WHERE kind = 'COMMISSION' AND tenant = {tenant}"),
+    ("held", "UPDATE postings SET amount = amount + sign(amount) WHERE transfer_id = '{settlement}'"),
+    ("held", "UPDATE postings SET account_id = '{held}' WHERE transfer_id = '{rejection}' AND amount > 0"),
+    ("open", "{post_side} ({tenant}, '{payment}', '{transit}', 'EUR', 5)"),
+    ("reservations", "{change_reim} reservation_id = '{payment}' WHERE id = '{reim_sent}'"),
+    ("totals", "{change_reim} gross = gross + 1, net = net + 1 WHERE id = '{reim_sent}'"),
+    ("totals", "{change_reim} status = 'SETTLED', settled_at = now() WHERE id = '{reim_sent}'"),
+    ("totals", "UPDATE postings SET account_id = '{funding}' WHERE account_id = '{bank}'"),
+    ("numbers", "UPDATE number_series SET last = last + 1 WHERE name = 'reimbursements'"),
+    ("numbers", "DELETE FROM number_series WHERE name = 'transfer files'"),
+    ("numbers", "{change_reim} reference = overlay(reference placing '9' from 7) WHERE id = '{reim_settled}'"),
+    ("numbers", "{change_file} reference = overlay(reference placing '9' from 17) WHERE id = '{file}'"),
+    ("vouchers", "DELETE FROM supplier_invoices WHERE voucher_id = '{settled_voucher}'"),
+    ("invoices", "{change_voucher} last_action_at = last_action_at + interval '1 second' WHERE status = 'SETTLED'"),
+    ("guarantees", "DELETE FROM supplier_invoices WHERE voucher_id = '{settled_voucher}'"),
+    ("voucher lives", "DELETE FROM journal WHERE kind = 'vchr.settle' AND subject_id = '{settled_voucher}'"),
+    ("voucher lives", "DELETE FROM journal WHERE kind = 'vchr.reopen'"),
+    ("voucher lives", "{change_line} kind = 'vchr.settle' WHERE kind = 'vchr.reopen'"),
+    ("voucher lives", "{change_line} user_id = '{new}' WHERE kind = 'vchr.settle'"),
+    ("voucher lives", "{change_line} at = at + interval '1 second' WHERE kind = 'vchr.settle'"),
+    ("voucher lines", "{change_line} amount = amount + 1 WHERE kind = 'vchr.settle'"),
+    ("voucher lines", "{change_line} amount = NULL WHERE kind = 'vchr.reopen'"),
+    ("together", "{change_line} xact = '1' WHERE kind = 'reim.settle'"),
+    ("together", "DELETE FROM transfers WHERE id = '{settlement}'"),
+    ("together", "DELETE FROM transfers WHERE reason = 'commission_return'"),
+    ("together", "UPDATE transfers SET at = at + interval '1 second' WHERE reason = 'rejection'"),
+    ("creations", "DELETE FROM journal WHERE kind = 'trfl.create'"),
+    ("creations", "{write_line} ({tenant}, '{new}', 'reim.create', now(), 'reim', '{reim_sent}', '[]')"),
+    ("subjects", "{change_line} subject_id = '{new}' WHERE kind = 'reim.create'"),
+    ("subjects", "DELETE FROM transfer_files WHERE id = '{file}'"),
+    ("keys", "UPDATE idempotency_keys SET result_id = '{new}' WHERE result_kind = 'reim'"),
+    ("about", "UPDATE outbox SET payload = payload || '{{\"version\": 99}}' WHERE payload ->> 'id' = '{reim_sent}'"),
+    ("jobs", "UPDATE jobs SET format = 'CSV' WHERE id = '{run}'"),
+    (
+        "jobs",
+        "ALTER TABLE jobs DROP CONSTRAINT jobs_kind_check",
+        "UPDATE jobs SET kind = 'DANCE' WHERE id = '{export}'",
+    ),
+    ("jobs", "UPDATE jobs SET file_name = NULL WHERE id = '{run}'"),
+    ("jobs", "DELETE FROM transfer_files WHERE id = '{file}'"),
+    ("moves", "INSERT INTO transitions VALUES ('reimbursements', 'PENDING', 'SETTLED')"),
+    ("moves", "DELETE FROM transitions WHERE machine = 'vouchers' AND becomes = 'SETTLED'"),
+    ("triggers", "DROP TRIGGER lifecycle ON reimbursements"),
+    ("constraints", "DROP INDEX reimbursement_lines_once_idx"),
+    ("constraints", "{free_reim}_tenant_reference_key"),
+    ("constraints", "ALTER TABLE bank_accounts DROP CONSTRAINT bank_accounts_tenant_merchant_id_key"),
+    ("wall", "ALTER TABLE bank_accounts DISABLE ROW LEVEL SECURITY"),
+    ("roles", "GRANT UPDATE ON paying_accounts TO escarcelle_app"),
+    ("roles", "GRANT INSERT ON reimbursement_terms TO escarcelle_app"),
+    ("roles", "GRANT UPDATE ON transfer_files TO escarcelle_app"),
+    ("roles", "GRANT DELETE ON reimbursement_lines TO escarcelle_app"),
+    ("pending", "UPDATE deadlines SET subject_id = '{reim_sent}' WHERE name = 'follow'"),
+    ("pending", "UPDATE deadlines SET name = 'warn' WHERE name = 'follow'"),
+    ("pending", "UPDATE deadlines SET subject_kind = 'vchr' WHERE name = 'follow'"),
+    ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE name = 'follow'"),
+    ("due", "UPDATE deadlines SET due_at = due_at + interval '1 hour' WHERE name = 'follow'"),
     # Deadlines.
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{awaiting}'"),
     ("pending", "DELETE FROM deadlines WHERE subject_id = '{to_validate}' AND name = 'expire'"),
@@ -596,6 +818,7 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("jobs", "UPDATE jobs SET status = 'FAILED' WHERE id = '{export}'"),
     ("jobs", "UPDATE jobs SET file_expires_at = NULL WHERE id = '{export}'"),
     ("jobs", "UPDATE jobs SET file_bytes = NULL WHERE id = '{export}'"),
+    ("jobs", "UPDATE jobs SET kind = 'EXPORT_JOURNAL', file_name = NULL WHERE id = '{export}'"),
     ("jobs", "DELETE FROM job_chunks WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET n = 5 WHERE job_id = '{export}' AND n = 1"),
     ("jobs", "UPDATE job_chunks SET content = content || '\\x00' WHERE job_id = '{export}' AND n = 0"),
@@ -780,10 +1003,12 @@ def test_what_is_committed_meanwhile_is_not_half_seen(cast: Cast) -> None:
 
 def test_the_audit_shares_no_code_with_what_it_audits() -> None:
     assert audit.__file__ is not None
-    tree = ast.parse(Path(audit.__file__).read_text(encoding="utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {"." * n.level + (n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert "asyncpg" in imported
+    parts = [ast.parse(part.read_text(encoding="utf-8")) for part in Path(audit.__file__).parent.glob("*.py")]
+    nodes = [node for part in parts for node in ast.walk(part)]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {"." * n.level + (n.module or "") for n in nodes if isinstance(n, ast.ImportFrom)}
+    assert {"asyncpg", "reporting.audit.check"} <= imported
+    imported -= {f"reporting.audit.{path.stem}" for path in Path(audit.__file__).parent.glob("*.py")}
     ours = {folder.parent.name for folder in Path(__file__).parents[2].glob("*/__init__.py")}
     assert {"domain", "api", "tasks", "escarcelle", "reporting"} <= ours
     assert not {name for name in imported if name.split(".")[0] in ours or name.startswith(".")}
@@ -797,11 +1022,16 @@ async def _play(servers: Servers) -> Cast:
     await database.open()
     try:
         real = await _Play.begin(servers, database, sandbox=False)
+        await real.agree_on_terms()
         await real.act_at_once()
+        await real.reimburse_payments()
         await real.buy_with_vouchers()
+        await real.reimburse_vouchers()
         sandbox = await _Play.begin(servers, database, sandbox=True)
         await sandbox.act_at_once()
+        await sandbox.reimburse_payments()
         await sandbox.buy_with_vouchers()
+        await sandbox.reimburse_vouchers()
         await sandbox.let_time_pass()
         await sandbox.let_vouchers_expire()
     finally:
@@ -828,6 +1058,9 @@ class _Play:
     vouchers: dict[str, Voucher] = field(default_factory=dict)
     invoices: dict[str, SupplierInvoice] = field(default_factory=dict)
     statement: MemberStatement = field(init=False)
+    reimbursements: dict[str, Reimbursement] = field(default_factory=dict)
+    file: TransferFile = field(init=False)
+    supplier: str = "M1"
     job: jobs.Job | None = None
     imports: dict[str, jobs.Job] = field(default_factory=dict)
 
@@ -860,6 +1093,9 @@ class _Play:
                 **_KINDS,
                 preferred=preferred,
             )
+        await escarcelle_database.put_paying_account(
+            servers.settings, world.slug, "FR1420041010050500013M02606", None, "Agence du Temps Libre", _ADDRESS
+        )
         return cls(
             world,
             merchant=await world.user("responsable", Role.MERCHANT_MANAGER, merchant="M1"),
@@ -925,6 +1161,103 @@ class _Play:
             made = await self.invoice(name, "200")
             await self.do(vouchers.decide_excess, self.agency, made.id, decision)
         await self.state()
+
+    async def agree_on_terms(self) -> None:
+        """What is kept of what is reimbursed; where nothing is said, nothing is kept."""
+        payments_, vouchers_ = ReimbursedFlow.PAYMENT_REQUESTS, ReimbursedFlow.VOUCHERS
+        for flow, since, percent in ((payments_, 2010, "1"), (payments_, 2019, "2.5"), (vouchers_, 2019, "1.5")):
+            await escarcelle_database.put_terms(
+                self.world.servers.settings, self.world.slug, flow, date(since, 1, 1), percent, 5
+            )
+
+    async def reimburse_payments(self) -> None:
+        """What customers have paid; flows have not heard of it yet."""
+        await self.pay("half a cent", "A", "20,20")
+        for merchant, iban in (("M1", "FR7630006000011234567890189"), ("M2", "DE89370400440532013000")):
+            await self.change_account(merchant, iban)
+        made = await self.reimburse("settled", "M1")
+        await perform(
+            self.world.database,
+            self.agency,
+            reimbursements.settle_by_hand,
+            made.id,
+            bank_reference="B1",
+            key=Key.of(self.agency, secrets.token_hex(8), "settleReimbursement", {}),
+        )
+
+    async def reimburse_vouchers(self) -> None:
+        """What suppliers have invoiced: the bank pays, sends back, refuses, has it, and is not asked yet."""
+        self.supplier = "M2"
+        await self.invoice("settled", "123,01")
+        made = await self.reimburse("vouchers", "M2")
+        await self.do(reimbursements.settle, self.world.system, made.id, "B2")
+        await self.follow(made)
+
+        await self.invoice("paid anew", "20,00")
+        back = await self.reimburse("came_back", "M2")
+        await self.do(reimbursements.settle, self.world.system, back.id, "B3")
+        await self.follow(back)
+        await self.do(reimbursements.reject, self.world.system, back.id, "AC04", None)
+        again = await self.reimburse("paid_anew", "M2")
+        await self.do(reimbursements.settle, self.world.system, again.id, "B4")
+        # The vouchers hear that the money came back only once it has arrived again.
+        for made in (again, back):
+            await self.follow(made)
+
+        await self.invoice("reopened", "124,00")
+        made = await self.reimburse("returned", "M2")
+        await self.do(reimbursements.settle, self.world.system, made.id, "B5")
+        await self.follow(made)
+        await self.do(reimbursements.reject, self.world.system, made.id, "AC04", "Closed account number")
+        await self.follow(made)
+
+        made = await self.reimburse("rejected", "M2")
+        await self.do(reimbursements.reject, self.world.system, made.id, "AC04", None)
+        await self.reimburse("sent", "M2")
+        await self.change_account("M1", "DE89370400440532013000")
+        await self.reimburse("pending", "M1")
+        await self.change_account("M1", "FR7630006000011234567890189")
+        self.supplier = "M1"
+
+    async def reimburse(self, name: str, merchant: str) -> Reimbursement:
+        """One run for one merchant, as a worker makes it."""
+        world, through = self.world, await self.today()
+        job = await perform(world.database, self.agency, reimbursements.run, through=through, locale=Locale.FR)
+        assert isinstance(job, jobs.Job)
+        run = (job.id, 1, new_id())
+        await self.do(jobs.start, world.system, job.id)
+        made = await perform(world.database, world.system, reimbursements.reimburse, *run, world.merchants[merchant].id)
+        assert isinstance(made, Reimbursement)
+        self.reimbursements[name] = made
+        file = await perform(world.database, world.system, reimbursements.send, *run)
+        if isinstance(file, TransferFile):
+            self.file = file
+            await perform(world.database, world.system, jobs.keep_chunk, *run, 0, b"<a/>")
+            await self.do(jobs.finish, world.system, *run, 1, "virements", 4)
+        else:
+            await self.do(jobs.finish_without_file, world.system, *run, 1)
+        return made
+
+    async def follow(self, made: Reimbursement) -> None:
+        """The vouchers hear what became of their reimbursement."""
+        await perform(self.world.database, self.world.system, vouchers.follow, made.id)
+
+    async def change_account(self, merchant: str, iban: str) -> None:
+        """Where that merchant is reimbursed to."""
+        await perform(
+            self.world.database,
+            self.agency,
+            bank_accounts.update,
+            self.world.merchants[merchant].id,
+            iban=iban,
+            account_holder="Au bord du lac",
+            postal_address=_ADDRESS,
+        )
+
+    async def today(self) -> date:
+        """The civil day of the issuer's clock."""
+        ((now,),) = await self.world.as_owner("SELECT tenant_clock($1)", self.world.tenant)
+        return calendar.today(now)
 
     async def state(self) -> None:
         """The member is told what it was billed for, in print."""
@@ -1027,8 +1360,7 @@ class _Play:
         await self.world.freeze(None)
 
     async def ask(self, name: str, flow: str, basket: str | None = None, key: Key | None = None) -> PaymentRequest:
-        ((now,),) = await self.world.as_owner("SELECT tenant_clock($1)", self.world.tenant)
-        today = calendar.today(now)
+        today = await self.today()
         due_in, days = _FLOWS[flow]
         request = await perform(
             self.world.database,
@@ -1056,7 +1388,7 @@ class _Play:
             self.world.database,
             self.member,
             vouchers.request,
-            supplier_id=self.world.merchants["M1"].id,
+            supplier_id=self.world.merchants[self.supplier].id,
             amount="123,01",
             kind_code=kind_code,
             key=key,
@@ -1104,16 +1436,17 @@ class _Play:
         if deliver:
             await self.deliver(name)
         await self.try_codes(name, wrong=wrong, right=False)
+        by = self.merchant if self.supplier == "M1" else self.agency
         made = await perform(
             self.world.database,
-            self.merchant,
+            by,
             vouchers.record_invoice,
             voucher_number=self.vouchers[name].number,
             code=self.code(name),
             invoice_number=f"F{len(self.invoices)}",
             amount=amount,
             document=document,
-            key=Key.of(self.merchant, secrets.token_hex(8), "recordSupplierInvoice", {"amount": amount}),
+            key=Key.of(by, secrets.token_hex(8), "recordSupplierInvoice", {"amount": amount}),
         )
         assert isinstance(made, SupplierInvoice)
         self.invoices[name] = made
@@ -1149,6 +1482,9 @@ class _Play:
         }
         for name in ("issued", "revealed", "delivered", "taken_back", "tried", "blocked", "invoiced"):
             named[name] = self.vouchers[name].id
+        named |= {f"{name}_voucher": self.vouchers[name].id for name in ("settled", "reopened")}
+        named |= {f"reim_{name}": made.id for name, made in self.reimbursements.items()}
+        named |= {"file": self.file.id, "run": self.file.job_id}
         assert self.job is not None
         named["export"] = self.job.id
         named |= {name: job.id for name, job in self.imports.items()}
@@ -1178,6 +1514,14 @@ class _Play:
             "open_guarantee": "SELECT id FROM transfers WHERE kind = 'RESERVE' AND subject_id = '{issued}'",
             "release": "SELECT id FROM transfers WHERE kind = 'VOID' AND subject_id = '{taken_back}'",
             "bill": "SELECT id FROM transfers WHERE kind = 'TRANSFER' AND subject_id = '{invoiced}'",
+            "transit": "SELECT id FROM accounts WHERE kind = 'TRANSIT' AND owner_id = '{merchant}'",
+            "other_owed": "SELECT id FROM accounts WHERE kind = 'MERCHANT' AND owner_id = '{other_merchant}'",
+            "bank": "SELECT id FROM accounts WHERE kind = 'BANK' AND tenant = {tenant}",
+            "funding": "SELECT id FROM accounts WHERE kind = 'FUNDING' AND tenant = {tenant}",
+            "settlement": "SELECT id FROM transfers WHERE kind = 'POST' AND subject_id = '{reim_settled}'",
+            "rejection": "SELECT id FROM transfers WHERE kind = 'VOID' AND subject_id = '{reim_rejected}'",
+            "coming_back": "SELECT id FROM transfers WHERE reason = 'return' AND subject_id = '{reim_returned}'",
+            "half_a_cent": "SELECT transfer_id FROM postings WHERE amount = 2020 AND tenant = {tenant}",
         }.items():
             ((named[name],),) = await self.world.as_owner(question.format(**named))
         return named
@@ -1192,6 +1536,8 @@ _KINDS: dict[str, Any] = {
     "maximum_value": None,
     "maximum_outstanding": None,
 }
+
+_ADDRESS = Address("1 place de l’Église", "45000", "Orléans")
 
 _SECRET = "the key that codes are made with"
 

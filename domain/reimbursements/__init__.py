@@ -1,0 +1,87 @@
+"""Reimbursements: what merchants are owed is paid to their banks (P30, V23).
+
+A run takes the ledger's lines on every merchant's account that are due, each in one reimbursement at most, keeps the
+commission of their day, and parks the rest on its way. Those whose bank account is known go into a file for the bank.
+The bank's answer settles a reimbursement, or rejects it; what is rejected is due again."""
+
+from domain.reimbursements import letters
+from domain.reimbursements.deeds import (
+    FOLLOW,
+    import_bank_answer,
+    reimburse,
+    reject,
+    run,
+    send,
+    settle,
+    settle_by_hand,
+)
+from domain.reimbursements.life import (
+    LIFE,
+    STATUS_LABELS,
+    ReimbursedFlow,
+    Reimbursement,
+    ReimbursementLine,
+    ReimbursementStatus,
+    ReimbursementTerms,
+    TransferFile,
+)
+from domain.reimbursements.questions import (
+    AS_PAGES,
+    AS_WORKBOOK,
+    DOWNLOAD,
+    LINK_LASTS,
+    ORDER,
+    STATEMENT,
+    STATEMENT_NAMES,
+    due_merchants,
+    entries,
+    is_reference,
+    made_by,
+    reimbursement,
+    reimbursement_and_merchant,
+    reimbursement_of,
+    reimbursements,
+    sent_in,
+    sent_under,
+    transfer_file,
+    transfer_files,
+)
+
+__all__ = [
+    "AS_PAGES",
+    "AS_WORKBOOK",
+    "DOWNLOAD",
+    "FOLLOW",
+    "LIFE",
+    "LINK_LASTS",
+    "ORDER",
+    "STATEMENT",
+    "STATEMENT_NAMES",
+    "STATUS_LABELS",
+    "ReimbursedFlow",
+    "Reimbursement",
+    "ReimbursementLine",
+    "ReimbursementStatus",
+    "ReimbursementTerms",
+    "TransferFile",
+    "due_merchants",
+    "entries",
+    "import_bank_answer",
+    "is_reference",
+    "letters",
+    "made_by",
+    "reimburse",
+    "reimbursement",
+    "reimbursement_and_merchant",
+    "reimbursement_of",
+    "reimbursements",
+    "reject",
+    "run",
+    "send",
+    "sent_in",
+    "sent_under",
+    "settle",
+    "settle_by_hand",
+    "transfer_file",
+    "transfer_files",
+]

@@ -1,0 +1,82 @@
+"""The bank's answers: what a pain.002 or a camt.053 says about transfers settles reimbursements, or rejects them. Each
+is a deed of its own, and one that is told again changes nothing: an import that breaks off is begun anew."""
+
+import asyncio
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from domain import jobs, money, reimbursements
+from domain.access import Actor
+from domain.db import Database
+from domain.errors import Refused
+from domain.jobs import Job, RowProblem
+from domain.reimbursements import Reimbursement
+from domain.texts import Text
+from domain.work import perform
+from reporting import sepa
+from reporting.sepa import Answer, Outcome
+
+_SAY_EVERY: Final = 20
+_UNKNOWN: Final = Text(
+    "{reference} : aucun remboursement ne porte cette référence.", "{reference}: no such reimbursement."
+)
+_OTHER_AMOUNT: Final = Text(
+    "{reference} : la banque dit {said}, le remboursement est de {net}. Rien n’a été changé.",
+    "{reference}: the bank says {said}, the reimbursement is of {net}. Nothing was changed.",
+)
+_NOT_NOW: Final = Text("{reference} : {why}", "{reference}: {why}")
+
+
+async def take_over(database: Database, job: Job, message_id: UUID) -> None:
+    """Take over what a file of the bank says. Raises Refused when its user may no longer, RowsRefused for a file that
+    is no answer, Overtaken, and what breaks."""
+    keep = partial(perform, database, Actor(tenant=job.tenant))
+    run = (job.id, job.runs, message_id)
+    async with database.reading(job.tenant) as connection:
+        user = await jobs.exporter(connection, job)
+        content = await jobs.given_content(connection, job.id)
+    if user is None or not user.may_use("importBankAnswer"):
+        raise Refused.forbidden()
+    try:
+        answers = await asyncio.to_thread(sepa.answers, content)
+    except sepa.NotAnAnswer as error:
+        raise jobs.RowsRefused(RowProblem.of(error.text)) from None
+
+    problems: list[RowProblem] = []
+    for n, answer in enumerate(answers):
+        if n % _SAY_EVERY == 0:
+            await keep(jobs.note_progress, *run, n, len(answers))
+        problems += await _take(database, user, answer)
+    await keep(jobs.finish_without_file, *run, len(answers), rows=problems)
+
+
+async def _take(database: Database, user: Actor, answer: Answer) -> list[RowProblem]:
+    """One answer; returns what could not be done."""
+    async with database.reading(user.tenant) as connection:
+        if answer.end_to_end_id is None:
+            meant = await reimbursements.sent_under(connection, answer.message_id or "")
+            unknown = answer.message_id
+        else:
+            found = await reimbursements.reimbursement_of(connection, answer.end_to_end_id)
+            meant, unknown = [found] if found else [], answer.end_to_end_id
+    if not meant:
+        # A statement tells of everything on the account; most of it is not ours.
+        is_ours = answer.end_to_end_id is None or reimbursements.is_reference(answer.end_to_end_id)
+        return [RowProblem.of(_UNKNOWN, reference=unknown or "?")] if is_ours else []
+    return [problem for each in meant if (problem := await _apply(database, user, answer, each)) is not None]
+
+
+async def _apply(database: Database, user: Actor, answer: Answer, to: Reimbursement) -> RowProblem | None:
+    if answer.amount is not None and answer.amount != to.net:
+        return RowProblem.of(
+            _OTHER_AMOUNT, reference=to.reference, said=money.shown(answer.amount), net=money.shown(to.net)
+        )
+    try:
+        if answer.outcome is Outcome.SETTLED:
+            await perform(database, user, reimbursements.settle, to.id, answer.bank_reference)
+        else:
+            await perform(database, user, reimbursements.reject, to.id, answer.code, answer.text)
+    except Refused as refused:
+        return RowProblem.of(_NOT_NOW, reference=to.reference, why=refused.message)
+    return None

@@ -1,0 +1,198 @@
+"""Reports through the API, over days in which merchants are reimbursed: what staff and a signatory read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import pytest
+from openpyxl import load_workbook
+
+from domain import payments, reimbursements, vouchers
+from domain.calendar import PARIS
+from domain.ledger import AccountKind
+from escarcelle.clients import Client, Unexpected
+from reporting import copy, words
+from reporting.flows import FLOWS
+from reporting.questions import REPORTS
+from tests.flows import cast as of_payments
+from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun
+from tests.world import Running, World
+
+pytestmark = pytest.mark.anyio
+
+REPORT = """query ($kind: ReportKind!, $asOf: DateTime, $since: Date, $merchant: ID, $place: ID, $first: Int! = 100) {
+  report(kind: $kind, asOf: $asOf, since: $since, merchantId: $merchant, pointOfSaleId: $place, first: $first) {
+    kind title test asOf columns { name kind heading } rows totals totalCount
+  }
+}"""
+STORE = "{ reportingStore { asOf copiedAt ledgerLines operations digest watermark } }"
+TUESDAY, WEDNESDAY, THURSDAY = (datetime(2026, 11, day, 10, tzinfo=PARIS).astimezone(UTC) for day in (3, 4, 5))
+CLUB = "Canoë Kayak Club Orléans"
+
+
+@pytest.fixture
+async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
+    """Monday: two payments of 40 and 30 €, reimbursed; Tuesday: the bank rejects that, and 20 € more are paid;
+    Wednesday: all is reimbursed and settled, and 25 € are paid."""
+    await world.freeze(MONDAY)
+    async with of_payments.assembled(world, running) as everyone:
+        cast = await begun(everyone, world, running)
+        await cast.account()
+        await cast.collect("40,00", "REF1")
+        await cast.collect("30,00", "REF2")
+        await cast.run()
+        await world.freeze(TUESDAY)
+        await cast.settle((await cast.all())[0], rejected=True)
+        await cast.collect("20,00", "REF3")
+        await world.freeze(WEDNESDAY)
+        await cast.run("2026-11-03")
+        await cast.settle((await cast.all())[0])
+        await cast.agency.do(
+            "creditHolder", "... on Holder { id }", holderId=world.holders["ines"].global_id, amount="50", reason="x"
+        )
+        await cast.collect("25,00", "REF4")
+        await world.freeze(THURSDAY)
+        yield cast
+
+
+async def copied(cast: Cast) -> None:
+    """The night has passed."""
+    (issuer,) = copy.issuers(cast.running.settings, cast.world.slug)
+    done = await asyncio.to_thread(copy.copy, cast.running.settings, issuer)
+    assert done is not None
+    await copy.record(cast.running.settings, done)
+
+
+async def ask(client: Client, kind: str, **given: Any) -> dict[str, Any]:
+    """A report."""
+    found: dict[str, Any] = (await client.ask(REPORT, kind=kind, **given))["report"]
+    return found
+
+
+async def test_what_merchants_are_owed_and_were_paid_as_of_any_instant(cast: Cast) -> None:
+    assert (await cast.agency.ask(STORE))["reportingStore"] is None
+    assert (await cast.agency.ask(REPORT, kind="DUE"))["report"] is None
+    await copied(cast)
+    place = "Canoë Kayak Club – Saint-Jean-le-Blanc"
+    now = await ask(cast.agency, "DUE")
+    assert (now["title"], now["test"], now["asOf"], now["totalCount"]) == (
+        "Dû aux commerçants, non encore remboursé", True, THURSDAY.isoformat(), 1,
+    )  # fmt: skip
+    assert now["rows"] == [[CLUB, "Demandes de paiement", place, "2026-11-04", "1", "25.00"]]
+    assert [column["heading"] for column in now["columns"]] == [
+        "Commerçant", "Parcours", "Point de vente", "Depuis le", "Opérations", "Montant",
+    ]  # fmt: skip
+    for instant, due, paid in (
+        (MONDAY, [], [[CLUB, "Transmis à la banque", "1", "70.00", "1.75", "68.25"]]),
+        (TUESDAY, ["3", "90.00"], [[CLUB, "Rejeté", "1", "70.00", "1.75", "68.25"]]),
+        (WEDNESDAY, ["1", "25.00"], [
+            [CLUB, "Rejeté", "1", "70.00", "1.75", "68.25"], [CLUB, "Réglé", "1", "90.00", "2.25", "87.75"],
+        ]),
+    ):  # fmt: skip
+        found = await ask(cast.agency, "DUE", asOf=instant.isoformat())
+        assert [row[-2:] for row in found["rows"]] == ([due] if due else []), instant
+        assert (await ask(cast.agency, "REIMBURSEMENTS", asOf=instant.isoformat()))["rows"] == paid, instant
+    balances = {row[0]: row[2] for row in (await ask(cast.agency, "BALANCES"))["rows"]}
+    assert balances == {
+        "Valeur mise en circulation": "-175.00", "Portefeuilles": "60.00", "Dû aux commerçants": "25.00",
+        "Virements en cours": "0.00", "Payé par la banque": "87.75", "Commissions": "2.25",
+    }  # fmt: skip
+    monday = await ask(cast.agency, "OUTSTANDING", asOf=MONDAY.isoformat())
+    assert [(row[0], row[-1]) for row in monday["rows"]] == [
+        ("Virements en cours", "70.00"),
+        ("Portefeuilles", "55.00"),
+    ]
+    assert (await ask(cast.agency, "BREAKAGE"))["rows"] == [], "what the bank sends back is no breakage"
+
+
+async def test_the_store_says_as_of_when_it_is(cast: Cast) -> None:
+    await copied(cast)
+    said = (await cast.agency.ask(STORE))["reportingStore"]
+    assert said["asOf"] == THURSDAY.isoformat()
+    postings = await cast.world.as_owner("SELECT count(*) FROM postings WHERE tenant = $1", cast.world.tenant)
+    assert said["ledgerLines"] == postings[0][0]
+    assert int(said["watermark"]) > 0 and len(said["digest"]) >= 16
+
+
+async def test_a_signatory_reads_its_own_merchant_and_nobody_else_reads_anything(cast: Cast) -> None:
+    await copied(cast)
+    own = await ask(cast.signatory, "DUE")
+    assert [row[-1] for row in own["rows"]] == ["25.00"]
+    inn = cast.payments.stranger
+    assert (await ask(inn, "DUE"))["rows"] == []
+    merchants = {code: merchant.global_id for code, merchant in cast.world.merchants.items()}
+    assert [row[-1] for row in (await ask(cast.agency, "DUE", merchant=merchants["708900"]))["rows"]] == ["25.00"]
+    assert (await ask(cast.agency, "DUE", merchant=merchants["808100"]))["rows"] == []
+    for kind, report in REPORTS.items():
+        if not report.for_merchants:
+            with pytest.raises(Unexpected, match="FORBIDDEN"):
+                await ask(cast.signatory, kind.upper())
+            with pytest.raises(Unexpected, match="INVALID"):
+                await ask(cast.agency, kind.upper(), merchant=merchants["708900"])
+    with pytest.raises(Unexpected, match="NOT_FOUND"):
+        await ask(inn, "DUE", merchant=merchants["708900"])
+    with pytest.raises(Unexpected, match="NOT_FOUND"):
+        await ask(inn, "DUE", place=cast.world.places["P001"].global_id)
+    for client in (cast.payments.till, cast.payments.ines):
+        with pytest.raises(Unexpected, match="FORBIDDEN"):
+            await ask(client, "DUE")
+        with pytest.raises(Unexpected, match="FORBIDDEN"):
+            await client.ask(STORE)
+
+
+async def test_what_the_store_does_not_know_yet_is_not_answered(cast: Cast) -> None:
+    await copied(cast)
+    later = datetime(2026, 11, 6, tzinfo=UTC).isoformat()
+    with pytest.raises(Unexpected, match="Cet instant n’est pas encore copié"):
+        await ask(cast.agency, "DUE", asOf=later)
+    assert (await ask(cast.agency, "OPERATIONS", since="2026-11-06"))["rows"] == []
+    first = await ask(cast.agency, "OPERATIONS", first=2)
+    assert len(first["rows"]) == 2 < first["totalCount"]
+
+
+async def test_G5_a_report_as_a_workbook_with_a_chart_and_as_text(cast: Cast) -> None:
+    await copied(cast)
+    job = await exported(cast, cast.agency, kind="REIMBURSEMENTS")
+    answer = await cast.get(job["downloadUrl"])
+    assert answer.headers["content-disposition"] == 'attachment; filename="rapport-reimbursements-2026-11-05.xlsx"'
+    book = load_workbook(BytesIO(answer.content))
+    assert book.sheetnames == ["Remboursements par commerçant", "Graphique"]
+    sheet = book.worksheets[0]
+    rows = [[cell.value for cell in row] for row in sheet.iter_rows()]
+    assert rows[0] == ["Commerçant", "Statut", "Remboursements", "Brut", "Commission", "Net"]
+    assert rows[1:3] == [[CLUB, "Rejeté", 1, 70, 1.75, 68.25], [CLUB, "Réglé", 1, 90, 2.25, 87.75]]
+    assert rows[3][0] == "Total" and rows[3][2] == "=SUBTOTAL(109,C2:C3)"
+    assert (sheet["C2"].number_format, sheet["D2"].number_format) == ("#,##0", "#,##0.00 €")
+    assert len(book.chartsheets) == 1
+    old = await exported(cast, cast.signatory, kind="DUE", format="CSV", asOf=TUESDAY.isoformat())
+    assert (await cast.get(old["downloadUrl"])).content.decode("utf-8-sig").splitlines()[1].endswith(";3;90,00")
+    async with cast.world.unchanged():
+        for client in (cast.payments.till, cast.payments.ines):
+            refused = await client.do("exportReport", "... on Job { id }", kind="DUE")
+            assert refused["code"] == "FORBIDDEN"
+        assert (await cast.signatory.do("exportReport", "... on Job { id }", kind="BALANCES"))["code"] == "FORBIDDEN"
+
+
+async def exported(cast: Cast, client: Client, **given: Any) -> dict[str, Any]:
+    """The job, done."""
+    state = await client.do("exportReport", f"... on Job {{ {JOB} }}", **given)
+    assert state["kind"] == "EXPORT_REPORT", state
+    async with asyncio.timeout(20), client.subscribe(WATCH, id=state["id"]) as events:
+        async for event in events:
+            state = event["job"]
+    assert state["status"] == "DONE", state
+    return state
+
+
+def test_every_code_has_a_word() -> None:
+    """But for what the journal says of things that no flow is about."""
+    assert set(words.ACCOUNT_KINDS) == set(AccountKind)
+    assert set(words.FLOWS) == {flow.name for flow in FLOWS} | {"wallets"}
+    assert set(words.STATUSES) == {*payments.PaymentRequestStatus, *reimbursements.ReimbursementStatus}
+    assert set(words.VARIANTS) == set(payments.PaymentFlow)
+    for machine, prefix in ((payments.LIFE, "preq"), (vouchers.LIFE, "vchr"), (reimbursements.LIFE, "reim")):
+        # A payment that is reserved is told as a payment too.
+        told = {f"{prefix}.{verb}" for verb in machine.verbs} - {"preq.reserve"}
+        assert told - set(words.OPERATIONS) == set()
