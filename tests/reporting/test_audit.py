@@ -1078,6 +1078,7 @@ class _Play:
             create_holder,
             reference="H3",
             name="Jeanne",
+            postal_address=Address("1 quai de la Fosse", "44000", "Nantes"),
             member_since=date(2020, 1, 1),
             dues_paid_until=date(2999, 12, 31),
         )
