@@ -30,7 +30,7 @@ from tests.world import Servers, World
 _ROOT = Path(__file__).parents[2]
 
 
-async def until(condition: Callable[[], Awaitable[object] | object], seconds: float = 30) -> None:
+async def until(condition: Callable[[], Awaitable[object] | object], seconds: float = 60) -> None:
     """Wait until it holds; fail when it does not in time."""
     async with asyncio.timeout(seconds):
         while True:
