@@ -124,14 +124,14 @@ class Job(
     ),
     options={"fillfactor": 80},
 ):
-    """Something done for a user. `given` says what was asked for, until the job is over and its file is gone; `done` of
-    `total` rows are done. `runs` counts how often a worker has begun. `file_bytes` is the size of the file, null when
-    there is none, or none any more. `problems` are those of the rows that a file was refused for, or that the job has
-    left out."""
+    """Something done for a user, or, without one, because its time has come. `given` says what was asked for, until the
+    job is over and its file is gone; `done` of `total` rows are done. `runs` counts how often a worker has begun.
+    `file_bytes` is the size of the file, null when there is none, or none any more. `problems` are those of the rows
+    that a file was refused for, or that the job has left out."""
 
     kind: JobKind
     status: JobStatus
-    user_id: UUID = column(references="users")
+    user_id: UUID | None = column(references="users")
     format: FileFormat
     locale: Locale
     given: dict[str, Any]
@@ -354,10 +354,10 @@ async def queue(
     given: Mapping[str, Any],
     point_of_sale_id: UUID | None = None,
 ) -> Job:
-    """A job for this user, whose row is taken; a worker begins with it after the commit. Raises Refused: RATE_LIMITED
-    with too many unfinished jobs."""
-    assert actor.user_id is not None, "jobs are done for users"
-    await _require_few(work, actor.user_id)
+    """A job for this user, whose row is taken, or one that nobody watches; a worker begins with it after the commit.
+    Raises Refused: RATE_LIMITED with too many unfinished jobs."""
+    if actor.user_id is not None:
+        await _require_few(work, actor.user_id)
     job = work.create(
         Job(
             tenant=work.tenant,

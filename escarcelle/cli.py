@@ -357,6 +357,19 @@ def set_paying_account(
     print(f"{slug}: reimburses from the account that ends with {iban.strip()[-4:]}")
 
 
+@issuer_app.command("reimbursement-runs")
+def set_reimbursement_runs(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    automatic: Annotated[bool, typer.Option("--automatic/--by-hand", help="Whether runs begin by themselves.")],
+) -> None:
+    """Set whether merchants are reimbursed without anybody asking, on the mornings of business days, each in time for
+    its terms."""
+    from escarcelle import database
+
+    next_run_on = database.set_reimbursement_runs(from_environment(), slug, automatic=automatic)
+    print(f"{slug}: " + (f"next run on {next_run_on:%Y-%m-%d}" if automatic else "runs begin when somebody asks"))
+
+
 @letters_app.command("list")
 def list_dead_letters(topic: _Topic = None, issuer: _Issuer = None) -> None:
     """List the messages that were given up: identifier, issuer, topic, notice, when, tries, reason."""

@@ -29,7 +29,7 @@ from domain.db import APP, OWNER, READER, RELAY, Database, Row, connect_as, meta
 from domain.errors import Refused
 from domain.ledger import AccountKind
 from domain.parties import Address, Issuer
-from domain.reimbursements import ReimbursedFlow, ReimbursementTerms
+from domain.reimbursements import ReimbursedFlow, ReimbursementSchedule, ReimbursementTerms, set_schedule
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import Work, perform
@@ -91,6 +91,12 @@ def set_paying_account(
 ) -> None:
     """Set the account that an issuer reimburses from. Raises Refused for an unknown issuer or an invalid account."""
     asyncio.run(put_paying_account(settings, slug, iban, bic, holder, address))
+
+
+def set_reimbursement_runs(settings: Settings, slug: str, *, automatic: bool) -> date:
+    """Set whether an issuer's runs of reimbursements begin by themselves; returns the next day on which they do. Raises
+    Refused for an unknown issuer."""
+    return asyncio.run(put_reimbursement_runs(settings, slug, automatic=automatic))
 
 
 def warning_hours(text: str) -> dict[str, int | None]:
@@ -219,6 +225,25 @@ async def put_paying_account(
 ) -> None:
     """The same, for who is awaited already."""
     await _put(settings, slug, PayingAccount, "(tenant)", checked_account(iban, bic, holder, address))
+
+
+async def put_reimbursement_runs(settings: Settings, slug: str, *, automatic: bool) -> date:
+    """The same, for who is awaited already."""
+    connection = await connect_as(settings, OWNER)
+    try:
+        tenant = await connection.fetchval("SELECT tenant FROM issuers WHERE slug = $1", slug)
+    finally:
+        await connection.close()
+    if tenant is None:
+        raise Refused.not_found()
+    database = Database(settings)
+    await database.open()
+    try:
+        schedule = await perform(database, Actor(tenant), set_schedule, active=automatic)
+    finally:
+        await database.close()
+    assert isinstance(schedule, ReimbursementSchedule), "no key leads to an earlier answer"
+    return schedule.next_run_on
 
 
 async def _put(settings: Settings, slug: str, row: type[Row], key: str, given: Mapping[str, Any]) -> None:

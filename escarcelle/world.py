@@ -29,7 +29,14 @@ from domain.reimbursements import ReimbursedFlow
 from domain.settings import Settings
 from domain.sign_in import hashed
 from domain.work import perform
-from escarcelle.database import insert_issuer, open_issuer_accounts, put_paying_account, put_terms, put_voucher_kind
+from escarcelle.database import (
+    insert_issuer,
+    open_issuer_accounts,
+    put_paying_account,
+    put_reimbursement_runs,
+    put_terms,
+    put_voucher_kind,
+)
 
 SLUG: Final = "demo"
 PASSWORD: Final = "escarcelle-demo"  # noqa: S105 — printed at every start, for a world that holds nothing real
@@ -136,6 +143,7 @@ class _World:
         address = Address("1 place du Martroi", "45000", "Orléans")
         iban = "FR1420041010050500013M02606"
         await put_paying_account(self._settings, SLUG, iban, None, "Agence du Temps Libre", address)
+        await put_reimbursement_runs(self._settings, SLUG, automatic=True)
         async with self._database.reading(self._system.tenant) as connection:
             merchants = [Merchant.from_row(row) for row in await connection.execute(every_merchant())]
         for merchant, iban in zip(merchants, ("FR7630006000011234567890189", "DE89370400440532013000"), strict=False):

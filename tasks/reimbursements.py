@@ -25,11 +25,11 @@ async def run(database: Database, job: Job, message_id: UUID) -> None:
     keep = partial(perform, database, Actor(tenant=job.tenant))
     mine = (job.id, job.runs, message_id)
     async with database.reading(job.tenant) as connection:
-        user = await jobs.exporter(connection, job)
+        user = await jobs.exporter(connection, job) if job.user_id else None
         merchants = await reimbursements.due_merchants(connection, date.fromisoformat(job.given["through"]))
         # What an earlier run of the job has made is done, and is sent with the rest.
         done = await reimbursements.made_by(connection, job.id)
-    if user is None or not user.may_use("runReimbursements"):
+    if job.user_id and (user is None or not user.may_use("runReimbursements")):
         raise Refused.forbidden()
 
     total = done + len(merchants)
@@ -41,7 +41,8 @@ async def run(database: Database, job: Job, message_id: UUID) -> None:
             await keep(jobs.note_progress, *mine, done, total)
 
     file = await keep(reimbursements.send, *mine)
-    if not isinstance(file, reimbursements.TransferFile):
+    # It is found among the files of transfers; who has asked for the run gets it at once.
+    if not isinstance(file, reimbursements.TransferFile) or job.user_id is None:
         await keep(jobs.finish_without_file, *mine, done)
         return
     async with database.reading(job.tenant) as connection:

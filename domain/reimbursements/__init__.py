@@ -46,6 +46,7 @@ from domain.reimbursements.questions import (
     transfer_file,
     transfer_files,
 )
+from domain.reimbursements.schedule import RUN_HOUR, ReimbursementSchedule, set_schedule
 
 __all__ = [
     "AS_PAGES",
@@ -55,12 +56,14 @@ __all__ = [
     "LIFE",
     "LINK_LASTS",
     "ORDER",
+    "RUN_HOUR",
     "STATEMENT",
     "STATEMENT_NAMES",
     "STATUS_LABELS",
     "ReimbursedFlow",
     "Reimbursement",
     "ReimbursementLine",
+    "ReimbursementSchedule",
     "ReimbursementStatus",
     "ReimbursementTerms",
     "TransferFile",
@@ -80,6 +83,7 @@ __all__ = [
     "send",
     "sent_in",
     "sent_under",
+    "set_schedule",
     "settle",
     "settle_by_hand",
     "transfer_file",

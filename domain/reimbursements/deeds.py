@@ -18,6 +18,7 @@ from domain.documents import File
 from domain.errors import RefusalCode, Refused
 from domain.jobs import FileFormat, Job, JobKind
 from domain.ledger import Posting, Transfer, bank_account_of, commission_account_of, merchant_account_of
+from domain.notices import Notice
 from domain.parties import Issuer, Merchant
 from domain.reimbursements.life import (
     SOURCES,
@@ -70,7 +71,9 @@ async def run(work: Work, actor: Actor, *, through: date, locale: Locale) -> Job
 async def reimburse(
     work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID, merchant_id: UUID
 ) -> Reimbursement | None:
-    """What one merchant is due, at most MOST_LINES operations of it; None when nothing is left. Raises Overtaken."""
+    """What one merchant is due, at most MOST_LINES operations of it; None when nothing is left. A run that began by
+    itself leaves what is promised for later, and whom the bank has refused since the account was given: somebody must
+    look into it first. Raises Overtaken."""
     job = await jobs.take_running(work, actor, job_id, run, message_id)
     # Runs at once reimburse one merchant one after the other: the second finds what the first has left.
     merchant = await work.take(Merchant.by(id=merchant_id))
@@ -82,6 +85,11 @@ async def reimburse(
         )
     ]
     terms = _Terms([ReimbursementTerms.from_row(row) for row in await work.read(_TERMS)])
+    if due and "promised_by" in job.given:
+        if _promised_on(terms, due) > date.fromisoformat(job.given["promised_by"]):
+            return None
+        if await work.read(_REFUSED, merchant=merchant.id):
+            return None
     kept = [money.percentage(line.amount, terms.commission_percent(line)) for line in due]
     gross, commission = sum(line.amount for line in due), sum(kept)
     if gross == commission:
@@ -165,6 +173,8 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
         changes = {name: getattr(account, name) for name in _ACCOUNT}
         work.move(reimbursement, "send", file_id=file.id, sent_at=work.now, **changes)
         work.note("send", reimbursement, amount=reimbursement.net)
+    if job.user_id is None:
+        work.tell(Notice("transfers_ready", file))
     return work.note("create", file, amount=file.total)
 
 
@@ -253,6 +263,7 @@ async def reject(
         )
     for row in await work.read(_LINES, reimbursement=reimbursement.id):
         work.change(ReimbursementLine.from_row(tuple(row)), released=True)
+    work.tell(Notice("reimbursement_rejected", reimbursement))
     return work.note(verb, reimbursement, amount=reimbursement.net)
 
 
@@ -265,6 +276,21 @@ _TERMS: Final = sa.select(*ReimbursementTerms.selected()).order_by(Reimbursement
 _FILE: Final = sa.select(*TransferFile.selected()).where(TransferFile.table.c.job_id == sa.bindparam("job"))
 _LINES: Final = sa.select(*ReimbursementLine.selected()).where(
     ReimbursementLine.table.c.reimbursement_id == sa.bindparam("reimbursement")
+)
+_PAID_SINCE: Final = Reimbursement.table.alias("paid_since")
+_REFUSED: Final = (
+    sa.select(Reimbursement.table.c.id)
+    .join(BankAccount.table, BankAccount.table.c.merchant_id == Reimbursement.table.c.merchant_id)
+    .where(
+        Reimbursement.table.c.merchant_id == sa.bindparam("merchant", type_=sa.Uuid()),
+        Reimbursement.table.c.rejected_at >= BankAccount.table.c.changed_at,
+        ~sa.exists().where(
+            _PAID_SINCE.c.merchant_id == Reimbursement.table.c.merchant_id,
+            _PAID_SINCE.c.status == str(ReimbursementStatus.SETTLED),
+            _PAID_SINCE.c.settled_at > Reimbursement.table.c.rejected_at,
+        ),
+    )
+    .limit(1)
 )
 _PENDING: Final = (
     sa.select(Reimbursement.table.c.id, Reimbursement.table.c.merchant_id)
@@ -341,10 +367,14 @@ class _Terms:
         return found[-1] if found else None
 
 
-def _due_on(terms: _Terms, due: Sequence[_Due], today: date) -> date:
-    """Within so many business days of the first operation; when that is over already, on the next one."""
-    promised = min(
+def _promised_on(terms: _Terms, due: Sequence[_Due]) -> date:
+    """Within so many business days of the first operation."""
+    return min(
         calendar.plus_business_days(line.day, terms.business_days(line), ClosingDays.TARGET)
         for line in {(line.flow, line.day): line for line in due}.values()
     )
-    return max(promised, calendar.plus_business_days(today, 1, ClosingDays.TARGET))
+
+
+def _due_on(terms: _Terms, due: Sequence[_Due], today: date) -> date:
+    """As promised; when that is over already, on the next business day."""
+    return max(_promised_on(terms, due), calendar.plus_business_days(today, 1, ClosingDays.TARGET))

@@ -49,6 +49,7 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   UNION ALL SELECT tenant, 'vchr', id FROM vouchers UNION ALL SELECT tenant, 'sinv', id FROM supplier_invoices
   UNION ALL SELECT tenant, 'mstm', id FROM member_statements
   UNION ALL SELECT tenant, 'reim', id FROM reimbursements UNION ALL SELECT tenant, 'trfl', id FROM transfer_files
+  UNION ALL SELECT tenant, 'rsch', id FROM reimbursement_schedules
 ), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess, statement_id) AS (
   SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess,
          i.statement_id

@@ -27,6 +27,9 @@ DEADLINES: Final = (
           -- Flows hear of it at once; how far they are is the vouchers' own check.
           SELECT r.tenant, r.id, 'follow', false, 'reim' FROM reimbursements r
           WHERE r.tenant = coalesce($1, r.tenant) AND r.settled_at IS NOT NULL
+          UNION ALL
+          SELECT s.tenant, s.id, 'run', true, 'rsch' FROM reimbursement_schedules s
+          WHERE s.tenant = coalesce($1, s.tenant) AND s.active
         ), pending AS (
           SELECT tenant, subject_id, name, subject_kind FROM deadlines WHERE tenant = coalesce($1, tenant)
         )
@@ -75,6 +78,14 @@ DEADLINES: Final = (
         JOIN reimbursements r ON r.tenant = d.tenant AND r.id = d.subject_id
         WHERE d.tenant = coalesce($1, d.tenant) AND (d.due_at BETWEEN coalesce(r.rejected_at, r.settled_at)
           AND statement_timestamp() + interval '10 seconds') IS NOT TRUE
+        UNION ALL
+        SELECT format('tenant %s, deadline %s of schedule %s', d.tenant, d.name, s.id), x.due_at::text, d.due_at::text
+        FROM deadlines d
+        JOIN issuers i ON i.tenant = d.tenant AND NOT i.sandbox
+        JOIN reimbursement_schedules s ON s.tenant = d.tenant AND s.id = d.subject_id
+        CROSS JOIN LATERAL (SELECT (s.next_run_on + interval '5 hours') AT TIME ZONE 'Europe/Paris' AS due_at) AS x
+        WHERE d.tenant = coalesce($1, d.tenant)
+          AND (d.due_at BETWEEN x.due_at AND x.due_at + interval '10 seconds') IS NOT TRUE
         """,
     ),
 )
@@ -142,7 +153,7 @@ JOBS: Final = (
           WHEN 'ISSUE_MEMBER_STATEMENTS' THEN EXISTS (SELECT FROM member_statements s
             WHERE s.tenant = j.tenant AND s.channel = 'POST'
               AND (s.job_id = j.id OR s.issued_at <= j.ended_at AND j.file_name LIKE '%-' || s.period || '-%'))
-          WHEN 'RUN_REIMBURSEMENTS' THEN EXISTS (SELECT FROM transfer_files f
+          WHEN 'RUN_REIMBURSEMENTS' THEN j.user_id IS NOT NULL AND EXISTS (SELECT FROM transfer_files f
             WHERE f.tenant = j.tenant AND f.job_id = j.id)
           ELSE j.kind LIKE 'EXPORT\\_%' END AS makes_a_file,
           j.kind IN ('IMPORT_HOLDERS', 'IMPORT_BANK_ANSWER') AS is_handed_in) AS h

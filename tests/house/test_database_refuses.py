@@ -230,6 +230,7 @@ async def _reimbursements(world: World, manager: Actor) -> dict[str, UUID]:
     """What the merchant is owed, sent to its bank twice: once it came back refused."""
     settings, home = world.servers.settings, Address("1 place de l’Église", "45000", "Orléans")
     await escarcelle_database.put_terms(settings, world.slug, ReimbursedFlow.VOUCHERS, date(2019, 1, 1), "2.5", 5)
+    await escarcelle_database.put_reimbursement_runs(settings, world.slug, automatic=True)
     await escarcelle_database.put_paying_account(
         settings, world.slug, "FR1420041010050500013M02606", None, "Agence du Temps Libre", home
     )

@@ -702,6 +702,10 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("roles", "GRANT INSERT ON reimbursement_terms TO escarcelle_app"),
     ("roles", "GRANT UPDATE ON transfer_files TO escarcelle_app"),
     ("roles", "GRANT DELETE ON reimbursement_lines TO escarcelle_app"),
+    ("pending", "DELETE FROM deadlines WHERE name = 'run'"),
+    ("pending", "UPDATE reimbursement_schedules SET active = false WHERE tenant = {tenant}"),
+    ("due", "UPDATE reimbursement_schedules SET next_run_on = next_run_on + 1 WHERE tenant = {tenant}"),
+    ("due", "UPDATE deadlines SET due_at = due_at - interval '1 second' WHERE name = 'run'"),
     ("pending", "UPDATE deadlines SET subject_id = '{reim_sent}' WHERE name = 'follow'"),
     ("pending", "UPDATE deadlines SET name = 'warn' WHERE name = 'follow'"),
     ("pending", "UPDATE deadlines SET subject_kind = 'vchr' WHERE name = 'follow'"),
@@ -1097,6 +1101,7 @@ class _Play:
         await escarcelle_database.put_paying_account(
             servers.settings, world.slug, "FR1420041010050500013M02606", None, "Agence du Temps Libre", _ADDRESS
         )
+        await escarcelle_database.put_reimbursement_runs(servers.settings, world.slug, automatic=True)
         return cls(
             world,
             merchant=await world.user("responsable", Role.MERCHANT_MANAGER, merchant="M1"),
