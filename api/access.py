@@ -279,6 +279,13 @@ class UpdateUserInput:
     locale: Locale | None = strawberry.field(default=None, description="The language of its mails.")
 
 
+@strawberry.input(description="The language that the viewer reads.")
+class ChooseLanguageInput:
+    """For `chooseLanguage`."""
+
+    locale: Locale = strawberry.field(description="Which one.")
+
+
 @strawberry.input(description="One user.")
 class UserIdInput:
     """For `deactivateUser`."""
@@ -399,6 +406,10 @@ class AccessMutations:
             grants=_grants(info.context, input.grants),
             locale=input.locale,
         )
+
+    @mutation(UserResult, "The viewer reads this language from now on: in answers, and in mails.")
+    async def choose_language(self, info: Info, input: ChooseLanguageInput) -> access.User:
+        return await info.context.perform(users.choose_language, input.locale)
 
     @mutation(UserResult, "The user may not sign in any more, and is signed out everywhere.")
     async def deactivate_user(self, info: Info, input: UserIdInput) -> access.User:

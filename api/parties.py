@@ -253,8 +253,11 @@ async def _find_holder(context: Context, holder_id: UUID) -> parties.Holder | No
 class PartyQueries:
     """Questions about parties."""
 
-    @question("What anyone may know of an issuer before signing in.", IssuerCard | None)
-    async def issuer(self, info: Info, slug: str) -> parties.Issuer | None:
+    @question(
+        "What anyone may know of an issuer before signing in; without a slug, of the only one that there is here.",
+        IssuerCard | None,
+    )
+    async def issuer(self, info: Info, slug: str | None = None) -> parties.Issuer | None:
         return await parties.issuer_of_slug(info.context.services.database, slug)
 
     @question("The points of sale the viewer may act for.", Connection[PointOfSale])

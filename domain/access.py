@@ -64,6 +64,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "signIn": ANYONE,
     "signOut": ANYONE,
     "changePassword": SIGNED_IN,
+    "chooseLanguage": SIGNED_IN,
     "requestPasswordReset": ANYONE,
     "resetPassword": ANYONE,
     "signOutDevice": SIGNED_IN,
@@ -224,8 +225,8 @@ class Grant(Row, table="grants", key=("user_id", "point_of_sale_id"), app="SELEC
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def tenant_of_slug(database: Database, slug: str) -> int | None:
-    """The issuer of that name in addresses, or None."""
+async def tenant_of_slug(database: Database, slug: str | None) -> int | None:
+    """The issuer of that name in addresses; without a name, the only one that there is; or None."""
     async with database.connection() as connection:
         tenant: int | None = await connection.fetchval("SELECT tenant_of_slug($1)", slug)
         return tenant

@@ -345,8 +345,8 @@ async def now(connection: AsyncConnection, tenant: int) -> datetime:
     return instant
 
 
-async def issuer_of_slug(database: Database, slug: str) -> Issuer | None:
-    """The issuer of that name in addresses, or None."""
+async def issuer_of_slug(database: Database, slug: str | None) -> Issuer | None:
+    """The issuer of that name in addresses; without a name, the only one that there is; or None."""
     tenant = await tenant_of_slug(database, slug)
     if tenant is None:
         return None

@@ -139,6 +139,16 @@ async def update(
     return work.note("update", user, changed=sorted({*changes, *(["grants"] if grants is not None else [])}))
 
 
+async def choose_language(work: Work, actor: Actor, locale: Locale) -> User:
+    """The user reads another language from now on: on every screen, and in mails."""
+    actor.require("chooseLanguage")
+    user = await work.take(User.by(id=actor.user_id))
+    if user.locale == locale:
+        return user
+    work.change(user, locale=str(locale))
+    return work.note("update", user, changed=["locale"])
+
+
 async def deactivate(work: Work, actor: Actor, user_id: UUID) -> User:
     """The user may not sign in any more, and is signed out everywhere. Nobody shuts out themselves."""
     actor.require("deactivateUser")

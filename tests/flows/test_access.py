@@ -13,6 +13,7 @@ import pytest
 
 from domain import push
 from domain.access import Right, Role
+from escarcelle import database as escarcelle_database
 from escarcelle.clients import Client, Unexpected
 from escarcelle.stories.telling import next_of, within
 from tests.flows.cast import REQUEST, Cast
@@ -414,6 +415,32 @@ async def test_G6_a_user_is_written_to_in_its_own_language(cast: Cast) -> None:
     made = await cast.agent.do("createUser", USER, **new, merchantId=cast.world.merchants["708900"].global_id)
     assert made["__typename"] == "User", made
     assert "Your access is open" in (await cast.running.mail(mailbox, "john"))["subject"]
+
+
+async def test_G6_who_chooses_a_language_reads_it_in_answers_and_mails(cast: Cast) -> None:
+    mailbox = f"signataire@{cast.world.slug}.example"
+    for locale, refused, subject in (
+        ("EN", "Your rights do not include this operation.", "Your new password"),
+        ("FR", "Vos droits ne permettent pas cette opération.", "Votre nouveau mot de passe"),
+    ):
+        assert (await cast.signatory.do("chooseLanguage", USER, locale=locale))["__typename"] == "User"
+        async with cast.world.unchanged():
+            await cast.signatory.do("chooseLanguage", USER, locale=locale)
+            answer = await cast.signatory.do("advanceClock", "... on Issuer { now }", days=1)
+        assert answer["message"] == refused
+        await cast.stranger.do(
+            "requestPasswordReset", "... on Done { message }", issuer=cast.world.slug, login="708900"
+        )
+        assert subject in (await cast.running.mail(mailbox, subject))["subject"]
+
+
+async def test_an_issuer_is_known_without_its_name_only_where_there_is_no_other(cast: Cast) -> None:
+    card = "query ($slug: String) { issuer(slug: $slug) { slug } }"
+    async with Client(cast.running.url) as stranger:
+        assert (await stranger.ask(card, slug=cast.world.slug))["issuer"] == {"slug": cast.world.slug}
+        settings = cast.world.servers.settings
+        await escarcelle_database.insert_issuer(settings, slug=f"{cast.world.slug}-autre", name="Autre")
+        assert (await stranger.ask(card))["issuer"] is None
 
 
 @pytest.mark.parametrize(

@@ -747,6 +747,11 @@ ROWS: dict[str, Row] = {
         "admin agent signatory staff reader holder temporary: BAD_CREDENTIALS",
         of_nobody=True,
     ),
+    "Mutation.chooseLanguage": Row(
+        lambda s, side, role: _input(locale="FR"),
+        "admin agent signatory staff reader holder: ok",
+        of_nobody=True,
+    ),
     "Mutation.requestPasswordReset": Row(_reset, "admin agent signatory staff reader holder temporary nobody: ok"),
     "Mutation.resetPassword": Row(
         lambda s, side, role: _input(token="A" * 48, newPassword="un tout nouveau mot de passe"),

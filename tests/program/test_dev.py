@@ -195,6 +195,11 @@ def test_the_copy_for_analysts_is_made_beside_a_server_that_runs(dev: Dev) -> No
     assert (dev.data / "reporting" / "TEST-demo.duckdb").is_file()
 
 
+async def test_the_only_issuer_is_known_without_its_name(dev: Dev) -> None:
+    async with Client(dev.url) as stranger:
+        assert (await stranger.ask("{ issuer { slug } }"))["issuer"] == {"slug": SLUG}
+
+
 def test_the_story_plays_twice_and_the_audit_finds_nothing(dev: Dev) -> None:
     assert set(dev.facts["processes"]) == {"dev", "postgresql", "redis", "mails", "tasks", "api-1", "api-2"}
     _plays(dev)
