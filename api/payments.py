@@ -22,6 +22,7 @@ from api.shapes import (
     described,
     field,
     find,
+    find_mentioned,
     finds,
     id_of,
     in_language,
@@ -32,7 +33,7 @@ from api.shapes import (
     view,
 )
 from api.transport import Rejected
-from domain import access, calendar, codes, journal, money, parties, payments, vouchers
+from domain import access, calendar, codes, journal, money, parties, payments
 from domain.errors import Refused
 from domain.texts import Locale
 
@@ -101,12 +102,8 @@ class JournalEntry(Node):
 
     @strawberry.field(description="What it is about.", graphql_type=Node)
     async def subject(self, info: Info) -> object | None:
-        line, context = cast(journal.JournalLine, self), info.context
-        if line.subject_kind == vouchers.Voucher.prefix:
-            # A supplier cannot look vouchers up, and knows those that it is reimbursed for.
-            async with context.reading() as connection:
-                return await vouchers.presented(connection, context.someone, line.subject_id)
-        return await find(context, line.subject_kind, line.subject_id)
+        line = cast(journal.JournalLine, self)
+        return await find_mentioned(info.context, line.subject_kind, line.subject_id)
 
 
 @view(

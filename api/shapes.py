@@ -376,6 +376,26 @@ async def find(context: Context, prefix: str, id_: UUID) -> object | None:
     return await finder(context, id_) if finder else None
 
 
+_MENTIONED: Final[dict[str, Finder]] = {}
+
+
+def mentioned(entity: type[Entity]) -> Callable[[FinderT], FinderT]:
+    """Marks how an object of that kind is found where a history mentions it, when some read of it there who cannot look
+    it up."""
+
+    def register(finder: FinderT) -> FinderT:
+        _MENTIONED[entity.prefix] = finder
+        return finder
+
+    return register
+
+
+async def find_mentioned(context: Context, prefix: str, id_: UUID) -> object | None:
+    """What a line of a history is about, if there is such an object and the caller may read of it."""
+    finder = _MENTIONED.get(prefix) or _FINDERS.get(prefix)
+    return await finder(context, id_) if finder else None
+
+
 async def find_by_global_id(context: Context, text: str) -> object | None:
     """The object behind a global identifier, if there is one and the caller sees it."""
     try:

@@ -25,6 +25,7 @@ from api.shapes import (
     finds,
     id_of,
     in_language,
+    mentioned,
     mutation,
     page,
     question,
@@ -283,6 +284,13 @@ async def _find_voucher(context: Context, voucher_id: UUID) -> flow.Voucher | No
         return None
     async with context.reading() as connection:
         return await flow.voucher(connection, context.someone, voucher_id)
+
+
+@mentioned(flow.Voucher)
+async def _mentioned_voucher(context: Context, voucher_id: UUID) -> flow.Voucher | None:
+    """A supplier cannot look vouchers up, and knows those that it is reimbursed for."""
+    async with context.reading() as connection:
+        return await flow.presented(connection, context.someone, voucher_id)
 
 
 @finds(flow.MemberStatement)
