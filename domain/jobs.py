@@ -6,7 +6,7 @@ breaks off, the row is handed to another, which begins anew. A run that has been
 a file comes from one run and is whole. Files stand in the database, in chunks, where every process reaches them; after
 a day they go. A file that was handed in for a job stands there until the job is over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -378,9 +378,15 @@ async def queue(
 async def keep_given(work: Work, job: Job, content: bytes) -> None:
     """What was handed in for a job is kept, piece by piece, until the job is over: call it last, for a deed that writes
     midway shares its transaction with no other."""
-    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
+    for n, piece in enumerate(pieces(content)):
         await work.flush()
-        work.add(JobChunk(tenant=work.tenant, job_id=job.id, n=n, content=content[start : start + CHUNK_BYTES]))
+        work.add(JobChunk(tenant=work.tenant, job_id=job.id, n=n, content=piece))
+
+
+def pieces(content: bytes) -> Iterator[bytes]:
+    """A file's content, cut as it is kept."""
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
 
 
 async def start(work: Work, actor: Actor, job_id: UUID) -> Job | None:

@@ -3,7 +3,6 @@ is then kept in the database, piece by piece."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +18,9 @@ from domain.db import Database
 from domain.errors import Refused
 from domain.jobs import CHUNK_BYTES, ExportFormat, Job
 from domain.outbox import OutboxRow
-from domain.texts import Locale
 from domain.work import perform
-from reporting.excel import ListFile, SemicolonText, Workbook
-from reporting.parquet import Parquet
+from reporting import files
+from reporting.excel import ListFile
 from tasks.listings import LISTINGS, Asked, Listing
 
 BATCH: Final = 2_000
@@ -68,7 +66,9 @@ async def _write(
     total = await connection.scalar(sa.select(sa.func.count()).select_from(question.order_by(None).subquery())) or 0
     await say(0, total)
     made_at = await parties.now(connection, job.tenant)
-    file = await asyncio.to_thread(_open, ExportFormat(job.format), path, listing, job.locale, made_at)
+    file = await asyncio.to_thread(
+        files.opened, ExportFormat(job.format), path, listing.title, listing.columns, job.locale, made_at=made_at
+    )
     done = 0
     result = await connection.stream(question, execution_options={"yield_per": BATCH})
     async for rows in result.partitions():
@@ -76,16 +76,6 @@ async def _write(
         done += len(rows)
         await say(done, total)
     return file, done
-
-
-def _open(kind: ExportFormat, path: Path, listing: Listing[Any], locale: Locale, made_at: datetime) -> ListFile:
-    match kind:
-        case ExportFormat.XLSX:
-            return Workbook(path, listing.title, listing.columns, locale, made_at=made_at)
-        case ExportFormat.CSV:
-            return SemicolonText(path, listing.columns, locale)
-        case ExportFormat.PARQUET:
-            return Parquet(path, listing.columns, locale)
 
 
 def _add(file: ListFile, listing: Listing[Any], asked: Asked, rows: Iterable[sa.Row[Any]]) -> None:

@@ -10,7 +10,7 @@ from domain import jobs, vouchers
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.jobs import CHUNK_BYTES, Job
+from domain.jobs import Job
 from domain.texts import Text
 from domain.work import perform
 from reporting import pdf
@@ -53,7 +53,7 @@ async def issue(database: Database, job: Job, message_id: UUID) -> None:
         await keep(jobs.note_progress, *run, done, total)
         await asyncio.wait({printing}, timeout=_KEEP_EVERY_SECONDS)
     content = printing.result()
-    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
-        await keep(jobs.keep_chunk, *run, n, content[start : start + CHUNK_BYTES])
+    for n, piece in enumerate(jobs.pieces(content)):
+        await keep(jobs.keep_chunk, *run, n, piece)
     stem = _FILE_STEM.in_locale(job.locale, period=period)
     await keep(jobs.finish, *run, done, stem, len(content), rows=problems)

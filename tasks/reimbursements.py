@@ -11,7 +11,7 @@ from domain import jobs, parties, reimbursements
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.jobs import CHUNK_BYTES, Job
+from domain.jobs import Job
 from domain.texts import Text
 from domain.work import perform
 from reporting import sepa
@@ -48,6 +48,6 @@ async def run(database: Database, job: Job, message_id: UUID) -> None:
     async with database.reading(job.tenant) as connection:
         ordered, issuer = await reimbursements.sent_in(connection, file.id), await parties.issuer(connection)
     content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer.name)
-    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
-        await keep(jobs.keep_chunk, *mine, n, content[start : start + CHUNK_BYTES])
+    for n, piece in enumerate(jobs.pieces(content)):
+        await keep(jobs.keep_chunk, *mine, n, piece)
     await keep(jobs.finish, *mine, done, _FILE_STEM.in_locale(job.locale), len(content))

@@ -12,13 +12,12 @@ from domain import jobs, parties
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.jobs import CHUNK_BYTES, ExportFormat, Job
+from domain.jobs import ExportFormat, Job
 from domain.settings import Settings
 from domain.texts import Text
 from domain.work import perform
-from reporting import questions
-from reporting.excel import Chart, Column, Kind, ListFile, SemicolonText, Workbook
-from reporting.parquet import Parquet
+from reporting import files, questions
+from reporting.excel import Chart, Column, Kind
 from reporting.questions import Answer, Parameters
 from reporting.store import ColumnKind
 
@@ -67,8 +66,8 @@ async def export(settings: Settings, database: Database, job: Job, message_id: U
         path = Path(folder) / "report"
         await asyncio.to_thread(_write, path, answer, job)
         content = await asyncio.to_thread(path.read_bytes)
-    for n, start in enumerate(range(0, len(content), CHUNK_BYTES)):
-        await keep(jobs.keep_chunk, *run, n, content[start : start + CHUNK_BYTES])
+    for n, piece in enumerate(jobs.pieces(content)):
+        await keep(jobs.keep_chunk, *run, n, piece)
     stem = _FILE_STEM.in_locale(job.locale, name=name.replace("_", "-"))
     await keep(jobs.finish, *run, len(answer.rows), stem, len(content))
 
@@ -79,23 +78,13 @@ def _write(path: Path, answer: Answer, job: Job) -> None:
         for column in answer.columns
         for kind, width in (_COLUMNS[column.kind],)
     ]
-    file = _open(path, columns, answer, job)
+    title, made_at, chart = answer.report.title, answer.about.copied_at, _chart(answer)
+    file = files.opened(ExportFormat(job.format), path, title, columns, job.locale, made_at=made_at, chart=chart)
     file.write(
         [column.in_words(cell, job.locale) for column, cell in zip(answer.columns, row, strict=True)]
         for row in answer.rows
     )
     file.close()
-
-
-def _open(path: Path, columns: list[Column], answer: Answer, job: Job) -> ListFile:
-    match ExportFormat(job.format):
-        case ExportFormat.XLSX:
-            made_at, chart = answer.about.copied_at, _chart(answer)
-            return Workbook(path, answer.report.title, columns, job.locale, made_at=made_at, chart=chart)
-        case ExportFormat.CSV:
-            return SemicolonText(path, columns, job.locale)
-        case ExportFormat.PARQUET:
-            return Parquet(path, columns, job.locale)
 
 
 def _chart(answer: Answer) -> Chart | None:
