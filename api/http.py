@@ -246,7 +246,7 @@ class Pages:
         try:
             tenant, file_id = self._behind(request, reimbursements.DOWNLOAD)
             async with self._services.database.reading(tenant) as connection:
-                file = await reimbursements.transfer_file(connection, file_id)
+                file = await reimbursements.linked_file(connection, file_id)
                 if file is None:
                     raise Refused.not_found()
                 ordered, issuer = await reimbursements.sent_in(connection, file_id), await parties.issuer(connection)

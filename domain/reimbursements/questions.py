@@ -145,8 +145,14 @@ def transfer_files(actor: Actor) -> sa.Select[Any]:
     return sa.select(*TransferFile.selected()).where(seen)
 
 
-async def transfer_file(connection: AsyncConnection, file_id: UUID) -> TransferFile | None:
-    """One file for the bank, or None."""
+async def transfer_file(connection: AsyncConnection, actor: Actor, file_id: UUID) -> TransferFile | None:
+    """One file for the bank that this actor sees, or None."""
+    row = (await connection.execute(transfer_files(actor).where(TransferFile.table.c.id == file_id))).first()
+    return TransferFile.from_row(row) if row else None
+
+
+async def linked_file(connection: AsyncConnection, file_id: UUID) -> TransferFile | None:
+    """One file for the bank, for whoever has a signed link to it, or None."""
     asked = sa.select(*TransferFile.selected()).where(TransferFile.table.c.id == file_id)
     row = (await connection.execute(asked)).first()
     return TransferFile.from_row(row) if row else None
