@@ -61,7 +61,6 @@ class ReportColumn:
 class ReportOf:
     """An answer of the store."""
 
-    name: str
     answer: questions.Answer
     as_of: datetime
 
@@ -74,7 +73,7 @@ class Report:
 
     @strawberry.field(description="Which one.", graphql_type=ReportKind)
     def kind(self) -> object:
-        return ReportKind(_report(self).name.upper())
+        return ReportKind(_answer(self).report.name.upper())
 
     @strawberry.field(description="What it is called, in the caller's language.")
     def title(self, info: Info) -> str:
@@ -112,12 +111,8 @@ class Report:
         return _answer(self).count
 
 
-def _report(view_of: object) -> ReportOf:
-    return cast(ReportOf, view_of)
-
-
 def _answer(view_of: object) -> questions.Answer:
-    return _report(view_of).answer
+    return cast(ReportOf, view_of).answer
 
 
 def _written(kind: store.ColumnKind, cell: Any) -> str | None:
@@ -175,7 +170,7 @@ class ReportQueries:
             return None
         except questions.TooLong:
             raise Rejected("TIMEOUT", _TOO_LONG.in_locale(context.locale)) from None
-        return ReportOf(name, answer, as_of or answer.about.as_of)
+        return ReportOf(answer, as_of or answer.about.as_of)
 
 
 @strawberry.input(description="A report, as a file.")
