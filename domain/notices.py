@@ -68,6 +68,19 @@ class NoAddress(Exception):
     """Whom a notice is for cannot be reached any more: it is given up, for the issuer to hear of."""
 
 
+# ── what papers of every flow say ─────────────────────────────────────────────────────────────────────────────────────
+
+A_TEST: Final = Text("Essai : aucune somme réelle n’est en jeu.", "A test: no real money is involved.")
+"""What the pages of a sandbox say."""
+
+QUESTION: Final = Text("Une question ? {contact}", "A question? {contact}")
+"""What pages end with, where the issuer says how it can be reached."""
+
+PAGE: Final = Text("Page", "Page")
+"""What stands before the number of a page."""
+
+# ── who writes them ───────────────────────────────────────────────────────────────────────────────────────────────────
+
 Writer = Callable[[AsyncConnection, int, Any], Awaitable[list[Letter]]]
 Pusher = Callable[[AsyncConnection, int, Any], Awaitable[Push | None]]
 _WRITERS: Final[dict[str, Writer]] = {}

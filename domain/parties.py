@@ -66,6 +66,11 @@ class Issuer(
     frozen_at: datetime | None = None
     created_at: datetime
 
+    @property
+    def contact(self) -> str:
+        """Where it answers questions, in one line; empty when it says nothing of that."""
+        return " · ".join(filter(None, (self.support_phone, self.support_email)))
+
 
 class Merchant(
     Entity,

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import calendar, money, parties
 from domain.ledger import Transfer
-from domain.notices import Paper
+from domain.notices import A_TEST, PAGE, QUESTION, Paper
 from domain.parties import Issuer, Merchant, PointOfSale
 from domain.payments import PaymentRequest
 from domain.reimbursements import STATUS_LABELS, Reimbursement, ReimbursementLine, ReimbursementStatus
@@ -71,8 +71,7 @@ async def statement(connection: AsyncConnection, reimbursement_id: UUID) -> Stat
 
 def paper(of: Statement, locale: Locale) -> Paper:
     """Its pages."""
-    paid = of.reimbursement
-    contact = " · ".join(filter(None, (of.issuer.support_phone, of.issuer.support_email)))
+    paid, contact = of.reimbursement, of.issuer.contact
     facts = [
         (_REFERENCE, paid.reference),
         (_MERCHANT, f"{of.merchant.name} ({of.merchant.code})"),
@@ -90,7 +89,7 @@ def paper(of: Statement, locale: Locale) -> Paper:
     words = {
         "language": locale.value,
         "issuer": of.issuer.name,
-        "test": _TEST.in_locale(locale) if of.issuer.sandbox else None,
+        "test": A_TEST.in_locale(locale) if of.issuer.sandbox else None,
         "title": _TITLE.in_locale(locale, reference=paid.reference),
         "facts": [[label.in_locale(locale), value] for label, value in facts],
         "columns": [column.heading.in_locale(locale) for column, _ in _COLUMNS],
@@ -99,8 +98,8 @@ def paper(of: Statement, locale: Locale) -> Paper:
             _TOTAL.in_locale(locale),
             *(money.formatted(amount, locale) for amount in (paid.gross, paid.commission, paid.net)),
         ],
-        "question": _QUESTION.in_locale(locale, contact=contact) if contact else None,
-        "page": _PAGE.in_locale(locale),
+        "question": QUESTION.in_locale(locale, contact=contact) if contact else None,
+        "page": PAGE.in_locale(locale),
     }
     return Paper("reimbursement_statement", words, f"{_file_stem(of, locale)}.pdf")
 
@@ -154,9 +153,6 @@ _STATUS: Final = Text("État", "Status")
 _DUE: Final = Text("Virement prévu le", "Transfer due on")
 _ACCOUNT: Final = Text("Sur le compte de", "To the account of")
 _TOTAL: Final = Text("Total", "Total")
-_TEST: Final = Text("Essai : aucune somme réelle n’est en jeu.", "A test: no real money is involved.")
-_QUESTION: Final = Text("Une question ? {contact}", "A question? {contact}")
-_PAGE: Final = Text("Page", "Page")
 _SETTLED: Final = Text("{status} le {day}", "{status} on {day}")
 
 _COLUMNS: Final[Sequence[tuple[Column, Callable[[Line, Locale], Cell]]]] = (

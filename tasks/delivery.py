@@ -97,7 +97,7 @@ class Post:
         facts = {name: _in_line(fact, letter.locale) for name, fact in letter.facts.items()}
         mark = "[TEST] " if issuer.sandbox else ""
         subject = mark + _one_line(letter.subject.in_locale(letter.locale, **facts))
-        contact = " · ".join(filter(None, (issuer.support_phone, issuer.support_email, _support_hours(issuer, letter))))
+        contact = " · ".join(filter(None, (issuer.contact, _support_hours(issuer, letter))))
         words = facts | {
             "locale": letter.locale.value,
             "subject": subject,

@@ -6,7 +6,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain import calendar, money
+from domain import calendar, money, parties
 from domain.access import RIGHTS, Role, User
 from domain.bank_accounts import BankAccount
 from domain.notices import Letter, writes
@@ -24,6 +24,7 @@ async def _bank_account_changed(connection: AsyncConnection, tenant: int, mercha
         .join(BankAccount.table, account.merchant_id == Merchant.table.c.id)
         .where(Merchant.table.c.id == merchant_id, account.former_iban.is_not(None))
     )
+    issuer = await parties.issuer(connection)
     subject = Text("Le compte bancaire de {merchant} a changé", "The bank account of {merchant} has changed")
     return [
         Letter(
@@ -36,7 +37,7 @@ async def _bank_account_changed(connection: AsyncConnection, tenant: int, mercha
                 "new": row.iban[-4:],
                 "former": row.former_iban[-4:],
                 "changed_at": calendar.shown_instant(row.changed_at),
-                "contact": " · ".join(filter(None, (row.support_phone, row.support_email))),
+                "contact": issuer.contact,
             },
         )
         for row in rows
@@ -54,6 +55,7 @@ async def _reimbursement_rejected(connection: AsyncConnection, tenant: int, reim
         .join(Reimbursement.table, table.merchant_id == Merchant.table.c.id)
         .where(table.id == reimbursement_id, table.rejected_at.is_not(None))
     )
+    issuer = await parties.issuer(connection)
     subject = Text(
         "Le remboursement {reference} n’a pas abouti", "The reimbursement {reference} did not reach your bank account"
     )
@@ -70,7 +72,7 @@ async def _reimbursement_rejected(connection: AsyncConnection, tenant: int, reim
                 "iban": row.iban[-4:],
                 "rejected_at": calendar.shown_instant(row.rejected_at),
                 "reason": " – ".join(filter(None, (row.rejection_code, row.rejection_reason))),
-                "contact": " · ".join(filter(None, (row.support_phone, row.support_email))),
+                "contact": issuer.contact,
             },
         )
         for row in rows
@@ -110,12 +112,11 @@ async def _transfers_ready(connection: AsyncConnection, tenant: int, file_id: UU
 
 
 def _to_signatories(*facts: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Who of a merchant is written to, in which language, and with whom to speak; the merchant is yet to be chosen."""
-    user, merchant, issuer = User.table.c, Merchant.table.c, Issuer.table.c
+    """Who of a merchant is written to, and in which language; the merchant is yet to be chosen."""
+    user, merchant = User.table.c, Merchant.table.c
     return (
-        sa.select(user.email, user.locale, merchant.name, issuer.support_phone, issuer.support_email, *facts)
+        sa.select(user.email, user.locale, merchant.name, *facts)
         .join(Merchant.table, merchant.id == user.merchant_id)
-        .join(Issuer.table, sa.true())
         .where(user.role == str(Role.MERCHANT_MANAGER), user.active, user.email.is_not(None))
         .order_by(user.created_at, user.id)
     )

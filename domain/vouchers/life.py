@@ -285,9 +285,6 @@ WHERE_TO_FIND: Final = Text(
 )
 """What a member is told about a new voucher (V7)."""
 
-A_TEST: Final = Text("Essai : aucune somme réelle n’est en jeu.", "A test: no real money is involved.")
-"""What the pages of a sandbox say."""
-
 
 def allowed_actions(voucher: Voucher, actor: Actor) -> list[VoucherAction]:
     """What this actor may do with the voucher as it is (V14, AV4)."""

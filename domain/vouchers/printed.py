@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain import calendar, money, parties
 from domain.access import MERCHANT, Actor
 from domain.errors import Refused
-from domain.notices import Paper
+from domain.notices import A_TEST, Paper
 from domain.texts import Locale, Text
-from domain.vouchers.life import A_TEST, CERTIFICATION, STATUS_LABELS, Voucher
+from domain.vouchers.life import CERTIFICATION, STATUS_LABELS, Voucher
 from domain.vouchers.questions import kind, member, require_open_space, voucher
 from domain.vouchers.secret import code_of
 

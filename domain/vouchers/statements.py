@@ -21,10 +21,10 @@ from domain.access import ISSUER_STAFF, Actor, User
 from domain.codes import new_id
 from domain.errors import Refused
 from domain.jobs import FileFormat, Job, JobKind, RowProblem
-from domain.notices import Notice, Paper
+from domain.notices import A_TEST, PAGE, QUESTION, Notice, Paper
 from domain.parties import Channel, Holder, Issuer, Merchant
 from domain.texts import Locale, Text
-from domain.vouchers.life import A_TEST, MemberStatement, SupplierInvoice, SupplierInvoiceStatus, Voucher
+from domain.vouchers.life import MemberStatement, SupplierInvoice, SupplierInvoiceStatus, Voucher
 from domain.work import Work
 
 DOWNLOAD: Final = "member statement"
@@ -283,15 +283,12 @@ _COLUMNS: Final = (
     Text("Montant", "Amount"),
 )
 _TOTAL: Final = Text("Total dont vous êtes redevable", "Total you owe")
-_QUESTION: Final = Text("Une question ? {contact}", "A question? {contact}")
-_PAGE: Final = Text("Page", "Page")
 
 
 def _paper(
     issuer: Issuer, member: Holder, issued: MemberStatement, lines: Sequence[StatementLine], locale: Locale
 ) -> Paper:
     """All that is said, as plain text: whatever a name holds, it lays nothing out."""
-    contact = " · ".join(filter(None, (issuer.support_phone, issuer.support_email)))
     words = {
         "language": locale.value,
         "issuer": issuer.name,
@@ -315,8 +312,8 @@ def _paper(
             for line in lines
         ],
         "total": [_TOTAL.in_locale(locale), money.formatted(issued.total, locale)],
-        "question": _QUESTION.in_locale(locale, contact=contact) if contact else None,
-        "page": _PAGE.in_locale(locale),
+        "question": QUESTION.in_locale(locale, contact=issuer.contact) if issuer.contact else None,
+        "page": PAGE.in_locale(locale),
     }
     return Paper("member_statement", words, _FILE.in_locale(locale, period=issued.period))
 
