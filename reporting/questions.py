@@ -1,8 +1,8 @@
 """Questions to an issuer's store: the reports that everyone asks, and the door to them.
 
 A question is answered by a process of its own (`reporting.answer`), with little memory and for a short time: it opens
-the store to read, reaches nothing else, and no till waits for it. Here stand no rights: whoever asks for a merchant
-names it."""
+the store to read, reaches nothing else, and no till waits for it. `ask` knows no rights: it answers about the merchant
+that it is given, or about all. `about_whom` says which one a user may read about: who asks for a user goes by it."""
 
 import asyncio
 import sys
