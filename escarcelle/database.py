@@ -25,13 +25,14 @@ from domain import users
 from domain.access import Actor, Role
 from domain.bank_accounts import PayingAccount, checked_account
 from domain.codes import new_id
-from domain.db import APP, OWNER, READER, RELAY, Database, Row, connect_as, metadata
+from domain.db import APP, OWNER, READER, RELAY, Database, Entity, Row, connect_as, metadata
 from domain.errors import Refused
 from domain.ledger import AccountKind
 from domain.parties import Address, Issuer
 from domain.reimbursements import ReimbursedFlow, ReimbursementSchedule, ReimbursementTerms, set_schedule
 from domain.settings import Settings
 from domain.sign_in import hashed
+from domain.vouchers import VoucherKind
 from domain.work import Work, perform
 
 DATABASE: Final = "escarcelle"
@@ -159,26 +160,7 @@ async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int | No
 async def put_voucher_kind(settings: Settings, slug: str, kind: Mapping[str, Any]) -> None:
     """The same, for who is awaited already."""
     given = {name: value.strip() if isinstance(value, str) else value for name, value in kind.items()}
-    columns, places = ", ".join(given), ", ".join(f"${n}" for n, _ in enumerate(given, 3))
-    changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in given if name != "code")
-    connection = await connect_as(settings, OWNER)
-    try:
-        changed = await connection.execute(
-            f"INSERT INTO voucher_kinds (tenant, id, created_at, {columns})"  # noqa: S608 — the names are our own
-            f" SELECT tenant, $2, clock_timestamp(), {places} FROM issuers WHERE slug = $1"
-            f" ON CONFLICT (tenant, code) DO UPDATE SET {changes}",
-            slug,
-            new_id(),
-            *given.values(),
-        )
-    except asyncpg.CheckViolationError as error:
-        # The constraint is named after the fields it is about.
-        field = str(error.constraint_name).removeprefix("voucher_kinds_").removesuffix("_check")
-        raise Refused.invalid(field, "Cette valeur est hors limites.", "This value is out of bounds.") from None
-    finally:
-        await connection.close()
-    if changed != "INSERT 0 1":
-        raise Refused.not_found()
+    await _put(settings, slug, VoucherKind, "(tenant, code)", given)
 
 
 async def put_terms(
@@ -248,7 +230,11 @@ async def put_reimbursement_runs(settings: Settings, slug: str, *, automatic: bo
 
 async def _put(settings: Settings, slug: str, row: type[Row], key: str, given: Mapping[str, Any]) -> None:
     """Insert or change a row that only the owner may write. Raises Refused."""
-    columns, places = ", ".join(given), ", ".join(f"${n}" for n, _ in enumerate(given, 2))
+    values = {name: f"${n}" for n, name in enumerate(given, 2)}
+    if issubclass(row, Entity):
+        # Only a new one gets them.
+        values |= {"id": f"'{new_id()}'", "created_at": "clock_timestamp()"}
+    columns, places = ", ".join(values), ", ".join(values.values())
     changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in given)
     connection = await connect_as(settings, OWNER)
     try:
