@@ -1,7 +1,6 @@
 """Reimbursements (P30): from the customers' payments to the bank's answers."""
 
 import asyncio
-import json
 import os
 import random
 import secrets
@@ -112,17 +111,7 @@ class Cast:
 
     async def answer(self, content: bytes, becomes: str = "DONE") -> dict[str, Any]:
         """The bank's file is handed in; returns the job once it is over."""
-        shown = f"importBankAnswer(input: $input) {{ ... on Job {{ {JOB} }} }}"
-        query = f"mutation ($input: ImportBankAnswerInput!) {{ {shown} }}"
-        operations = json.dumps({"query": query, "variables": {"input": {"file": None}}})
-        async with httpx.AsyncClient(base_url=self.running.url, timeout=30) as http:
-            response = await http.post(
-                "/graphql",
-                data={"operations": operations, "map": json.dumps({"0": ["variables.input.file"]})},
-                files={"0": ("answer.xml", content, "application/xml")},
-                headers={"authorization": f"Bearer {self.agency.token}", "x-escarcelle-client": "tests"},
-            )
-        state: dict[str, Any] = response.json()["data"]["importBankAnswer"]
+        state = await self.agency.do("importBankAnswer", f"... on Job {{ {JOB} }}", file=content)
         async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
             async for event in events:
                 state = event["job"]
