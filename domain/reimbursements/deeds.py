@@ -138,17 +138,17 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
         return TransferFile.from_row(tuple(made[0]))
     pending = await work.read(_PENDING, most=MOST_TRANSFERS)
     paying = PayingAccount.from_row((await work.read(_PAYING_ACCOUNT))[0])
-    sent: list[Reimbursement] = []
-    accounts: dict[UUID, BankAccount] = {}
-    for row in pending:
-        reimbursement, account = await work.take(
-            Reimbursement.by(id=row["id"]), BankAccount.by(merchant_id=row["merchant_id"])
-        )
-        accounts[account.id] = account
-        # A run that was broken off passes over the same ones again.
-        waits = account.held or account.passed_over_by == job.id
-        if not waits and reimbursement.status is ReimbursementStatus.PENDING:
-            sent.append(reimbursement)
+    taken = {each.id: each for each in await work.take_all(Reimbursement, id=[row["id"] for row in pending])}
+    merchants = list({row["merchant_id"] for row in pending})
+    accounts = {each.merchant_id: each for each in await work.take_all(BankAccount, merchant_id=merchants)}
+    # A run that was broken off passes over the same ones again.
+    waiting = {id_ for id_, account in accounts.items() if account.held or account.passed_over_by == job.id}
+    sent = [
+        reimbursement
+        for row in pending
+        if (reimbursement := taken[row["id"]]).status is ReimbursementStatus.PENDING
+        and reimbursement.merchant_id not in waiting
+    ]
     for account in accounts.values():
         if account.held:
             work.change(account, held=False, passed_over_by=job.id)
@@ -167,9 +167,8 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
             **{name: getattr(paying, name) for name in _ACCOUNT},
         )
     )
-    by_merchant = {account.merchant_id: account for account in accounts.values()}
     for reimbursement in sent:
-        account = by_merchant[reimbursement.merchant_id]
+        account = accounts[reimbursement.merchant_id]
         changes = {name: getattr(account, name) for name in _ACCOUNT}
         work.move(reimbursement, "send", file_id=file.id, sent_at=work.now, **changes)
         work.note("send", reimbursement, amount=reimbursement.net)

@@ -282,10 +282,10 @@ async def follow(work: Work, actor: Actor, reimbursement_id: UUID) -> None:
     is_settled = reimbursement.status is ReimbursementStatus.SETTLED
     verb, was = ("settle", VoucherStatus.INVOICED) if is_settled else ("reopen", VoucherStatus.SETTLED)
     rows = await work.read(_REIMBURSED, reimbursement=reimbursement.id, was=str(was), released=not is_settled)
-    for voucher_id, paid in rows:
-        voucher = await work.take(Voucher.by(id=voucher_id))
+    paid: dict[UUID, int] = {row["id"]: row["amount"] for row in rows}
+    for voucher in await work.take_all(Voucher, id=list(paid)):
         work.move(voucher, verb, last_action_at=work.now)
-        work.note(verb, voucher, amount=paid, holder_id=voucher.holder_id)
+        work.note(verb, voucher, amount=paid[voucher.id], holder_id=voucher.holder_id)
     if len(rows) == _FOLLOWED_AT_ONCE:
         work.deadline(reimbursement, FOLLOW, work.now)
     else:
