@@ -56,7 +56,7 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """Bars on a sheet of their own: one for each of the first rows, called by the cell of column `labels` and as long
-    as that of column `lengths`."""
+    as that of column `lengths`, which holds numbers."""
 
     labels: int
     lengths: int
@@ -93,6 +93,7 @@ class Workbook:
         self._locale = locale
         self._rows_per_sheet = rows_per_sheet
         self._chart = chart
+        self._bars: list[tuple[Cell, Cell]] = []
         self._book = xlsxwriter.Workbook(path, {"constant_memory": True, "tmpdir": str(path.parent)})
         self._book.set_properties({"title": self._title, "created": made_at.astimezone(UTC).replace(tzinfo=None)})
         self._heading = self._book.add_format(
@@ -132,24 +133,30 @@ class Workbook:
                 self._end_sheet()
                 self._begin_sheet()
             self._row += 1
+            if self._chart is not None and len(self._bars) < _MOST_BARS:
+                self._bars.append((cells[self._chart.labels], cells[self._chart.lengths]))
             self._sheet.write_plain_row(self._row, self._row_as_xml(cells))
 
     def close(self) -> None:
         """Complete the file."""
         self._end_sheet()
-        if self._chart is not None and self._row:
+        if self._chart is not None and self._bars:
             self._draw(self._chart)
         self._book.close()
 
     def _draw(self, of: Chart) -> None:
-        """Below each other, as the rows are."""
-        first, rows = self._book.worksheets()[0].get_name(), min(self._row, _MOST_BARS)
+        """Below each other, as the rows are. What the bars say stands in the chart too, for programs that read no
+        cells for it."""
+        first, rows = self._book.worksheets()[0].get_name(), len(self._bars)
         chart = self._book.add_chart({"type": "bar"})
         chart.add_series(
             {
                 "name": [first, 0, of.lengths],
                 "categories": [first, 1, of.labels, rows, of.labels],
                 "values": [first, 1, of.lengths, rows, of.lengths],
+                "name_data": [_Word(self._columns[of.lengths].heading.in_locale(self._locale))],
+                "categories_data": [_Word(_NOT_IN_XML.sub(" ", str(label or ""))) for label, _ in self._bars],
+                "values_data": [self._plain(of.lengths, length) for _, length in self._bars],
                 "fill": {"color": "#2F5D8A"},
                 "gap": 60,
             }
@@ -160,6 +167,10 @@ class Workbook:
         chart.set_x_axis({"major_gridlines": {"visible": True, "line": {"color": "#DFE3EA"}}})
         sheet = self._book.add_chartsheet(_CHART.in_locale(self._locale))
         sheet.set_chart(chart)
+
+    def _plain(self, column: int, cell: Cell) -> object:
+        """As the cell shows it."""
+        return cell / 100 if isinstance(cell, int) and not self._columns[column].counts else cell
 
     def _begin_sheet(self) -> None:
         number = len(self._book.worksheets()) + 1
@@ -221,6 +232,15 @@ class Workbook:
             else:
                 written.append(f"{place}{number}{styles[date]}><v>{cell.toordinal() - _DAY_ZERO}</v></c>")
         return "".join(written)
+
+
+class _Word(str):
+    """Text of a chart that stays text: the library takes "12" for a number, and even "nan"."""
+
+    __slots__ = ()
+
+    def __float__(self) -> float:
+        raise ValueError
 
 
 class _PlainSheet(Worksheet):  # type: ignore[misc]
@@ -297,6 +317,8 @@ _LONGEST: Final = 32_767
 
 _ODD: Final = re.compile(r"[&<>_\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 """What text in a workbook is not written with as it stands."""
+
+_NOT_IN_XML: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 _TOTAL: Final = Text("Total", "Total")
 _CHART: Final = Text("Graphique", "Chart")

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import xlsxwriter
+from defusedxml import ElementTree
 
 Row = Sequence[str | float | date | None]
 
@@ -35,6 +36,29 @@ def xlsx(*rows: Row, others: Mapping[str, Sequence[Row]] | None = None, **option
                     elif cell is not None:
                         made.write_number(n, at, cell)
     return file.getvalue()
+
+
+def bars(book: bytes) -> tuple[str, list[tuple[str | None, float | None]]]:
+    """What the chart itself holds, for programs that reckon nothing: what is drawn, and each bar's label and length."""
+    with zipfile.ZipFile(io.BytesIO(book)) as parts:
+        series = ElementTree.fromstring(parts.read("xl/charts/chart1.xml")).find(f".//{_CHART}ser")
+    assert series is not None
+
+    def points(path: str) -> dict[int, str]:
+        cache = series.find(path)
+        assert cache is not None, path
+        found = {int(point.attrib["idx"]): point.findtext(f"{_CHART}v") or "" for point in cache.iter(f"{_CHART}pt")}
+        count = cache.find(f"{_CHART}ptCount")
+        assert count is not None and all(at < int(count.attrib["val"]) for at in found)
+        return found
+
+    labels = points(f"{_CHART}cat/{_CHART}strRef/{_CHART}strCache")
+    lengths = points(f"{_CHART}val/{_CHART}numRef/{_CHART}numCache")
+    (name,) = points(f"{_CHART}tx/{_CHART}strRef/{_CHART}strCache").values()
+    return name, [(labels.get(at), float(lengths[at]) if at in lengths else None) for at in sorted({*labels, *lengths})]
+
+
+_CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 
 
 def changed(book: bytes, part: str, change: Callable[[bytes], bytes]) -> bytes:

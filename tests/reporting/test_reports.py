@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from openpyxl import load_workbook
 from domain import payments, reimbursements, vouchers
 from domain.calendar import PARIS
 from domain.ledger import AccountKind
+from domain.texts import Locale, Text
 from escarcelle.clients import Client, Unexpected
 from reporting import copy, words
+from reporting.excel import Chart, Column, Kind, Workbook
 from reporting.flows import FLOWS
 from reporting.questions import REPORTS
+from tests import workbooks
 from tests.flows import cast as of_payments
 from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun
 from tests.world import Running, World
@@ -163,6 +167,7 @@ async def test_G5_a_report_as_a_workbook_with_a_chart_and_as_text(cast: Cast) ->
     assert rows[3][0] == "Total" and rows[3][2] == "=SUBTOTAL(109,C2:C3)"
     assert (sheet["C2"].number_format, sheet["D2"].number_format) == ("#,##0", "#,##0.00 €")
     assert len(book.chartsheets) == 1
+    assert workbooks.bars(answer.content) == ("Net", [(CLUB, 68.25), (CLUB, 87.75)])
     old = await exported(cast, cast.signatory, kind="DUE", format="CSV", asOf=TUESDAY.isoformat())
     assert (await cast.get(old["downloadUrl"])).content.decode("utf-8-sig").splitlines()[1].endswith(";3;90,00")
     async with cast.world.unchanged():
@@ -170,6 +175,26 @@ async def test_G5_a_report_as_a_workbook_with_a_chart_and_as_text(cast: Cast) ->
             refused = await client.do("exportReport", "... on Job { id }", kind="DUE")
             assert refused["code"] == "FORBIDDEN"
         assert (await cast.signatory.do("exportReport", "... on Job { id }", kind="BALANCES"))["code"] == "FORBIDDEN"
+
+
+def test_a_chart_holds_the_first_rows_whatever_their_names(tmp_path: Path) -> None:
+    """Names are text even when they look like numbers, and nothing in them ends the file."""
+    names = ["nan", "12", "1e5", "<&\x01>", None, "=A1", *(f"Club {n}" for n in range(60))]
+    columns = [
+        Column(Text("Commerçant", "Merchant"), 30),
+        Column(Text("Nombre", "Count"), 10, Kind.COUNT),
+        Column(Text("Net", "Net"), 10, Kind.AMOUNT),
+    ]
+    for lengths, name, expected in ((1, "Count", [0.0, 100, 200]), (2, "Net", [None, 1.0, 2.0])):
+        path = tmp_path / f"{name}.xlsx"
+        chart = Chart(0, lengths)
+        file = Workbook(path, Text("Un titre", "A title"), columns, Locale.EN, made_at=MONDAY, chart=chart)
+        file.write([label, 100 * n, 100 * n if n else None] for n, label in enumerate(names))
+        file.close()
+        drawn, bars = workbooks.bars(path.read_bytes())
+        assert (drawn, len(bars)) == (name, 40)
+        assert [label for label, _ in bars[:7]] == ["nan", "12", "1e5", "<& >", "", "=A1", "Club 0"]
+        assert [length for _, length in bars[:3]] == expected
 
 
 async def exported(cast: Cast, client: Client, **given: Any) -> dict[str, Any]:
