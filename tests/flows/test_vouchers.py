@@ -88,7 +88,7 @@ def kind_is(world: World, **options: Any) -> None:
 async def assembled(world: World, running: Running) -> AsyncIterator[Cast]:
     """Everyone, signed in."""
     await world.as_owner("UPDATE issuers SET name = 'Fédération de l''Ouest' WHERE tenant = $1", world.tenant)
-    await asyncio.to_thread(kind_is, world)
+    await world.voucher_kind()
     await world.merchant("MO", "Matériaux de l’Ouest", {"C1": "Comptoir de Nantes"})
     await world.merchant("QB", "Quincaillerie Bleue", {"C2": "Comptoir de Rezé"})
     await world.user("agence", Role.ISSUER_AGENT, email=f"agence@{world.slug}.example")

@@ -1,9 +1,11 @@
 """What the tests of the store for analysts share: an issuer at work, its store, and the ledger beside it.
 
-`python -m tests.reporting.stores` is a child process: it copies an issuer and kills itself, or waits, at a step; or it
-reads a store again and again."""
+`python -m tests.reporting.stores` is a child process: it copies an issuer and waits at a step, or reads a store again
+and again. Copies that nobody talks to are made in children of a process that has loaded everything already: loading
+takes longer than a copy."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 
@@ -124,9 +126,9 @@ class AtWork:
         assert copied is not None
         return copied
 
-    def child(self, what: str, *words: str) -> "subprocess.Popen[str]":
-        """A copy in a process of its own: `dies` or `waits` at a step."""
-        return self._started(what, self.world.slug, *words)
+    def child(self, step: str) -> "subprocess.Popen[str]":
+        """A copy in a process of its own, which waits at that step."""
+        return self._started("waits", self.world.slug, step)
 
     def reader(self) -> "subprocess.Popen[str]":
         """A process that reads the store again and again."""
@@ -141,11 +143,12 @@ class AtWork:
             text=True,
         )
 
-    def run_child(self, what: str, *words: str) -> tuple[int, str]:
-        """The same, to its end: its exit code, and what it said."""
-        with self.child(what, *words) as child:
-            said, _ = child.communicate()
-            return child.returncode, said
+    def copies_apart(self, dies_at: str | None = None) -> int | None:
+        """A copy in a process of its own, which kills itself at a step if one is named; how it ended."""
+        child = _FORKS.Process(target=_copy, args=(self.settings, self.world.slug, dies_at))
+        child.start()
+        child.join()
+        return child.exitcode
 
     async def ledger(self) -> dict[str, set[tuple[Any, ...]]]:
         """What PostgreSQL holds, table by table as the store has it, asked by the owner."""
@@ -198,22 +201,33 @@ def opened(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 # ── the child ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+
+def _copy(settings: Settings, slug: str, dies_at: str | None) -> None:
+    def on_step(step: str) -> None:
+        if step == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    (issuer,) = copy.issuers(settings, slug)
+    if copy.copy(settings, issuer, on_step) is None:
+        sys.exit("another process is at it")
+
 
 def _main() -> None:
     what, *words = sys.argv[1:]
     if what == "reads":
         _read_again_and_again(Path(words[0]))
         return
+    assert what == "waits"
     settings = from_environment()
     slug, at = words
 
     def on_step(step: str) -> None:
-        if step != at:
-            return
-        if what == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        print("waits", flush=True)
-        sys.stdin.readline()
+        if step == at:
+            print("waits", flush=True)
+            sys.stdin.readline()
 
     (issuer,) = copy.issuers(settings, slug)
     copied = copy.copy(settings, issuer, on_step)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -189,8 +190,7 @@ async def test_killed_at_any_step_the_last_one_serves_and_the_next_run_makes_it_
             shutil.rmtree(at_work.link.parent)
         await at_work.ask()
         serves = at_work.about() if at_work.link.exists() else None
-        child = await asyncio.to_thread(at_work.run_child, "dies", step)
-        assert child == (-9, ""), f"it was to die at {step!r}"
+        assert await asyncio.to_thread(at_work.copies_apart, step) == -signal.SIGKILL, f"it was to die at {step!r}"
         found = at_work.about() if at_work.link.exists() else None
         if step == "record":
             assert found is not None and found != serves, "everything but the word about it was done"
@@ -220,11 +220,11 @@ def _steps(at_work: AtWork, first: bool) -> list[str]:
 async def test_run_at_once_one_makes_it_and_the_others_say_so(at_work: AtWork) -> None:
     at_work.copies()
     await at_work.works()
-    with at_work.child("waits", "verify") as busy:
+    with at_work.child("verify") as busy:
         assert busy.stdout is not None and busy.stdin is not None
         assert await asyncio.to_thread(busy.stdout.readline) == "waits\n"
         assert copy.copy(at_work.settings, at_work.issuer) is None
-        others = [at_work.child("waits", "never") for _ in range(2)]
+        others = [at_work.child("never") for _ in range(2)]
         assert [other.communicate()[0] for other in others] == ["busy\n", "busy\n"]
         assert at_work.about()["number"] == 1, "nothing has changed meanwhile"
         said, _ = await asyncio.to_thread(busy.communicate, "go on\n")
@@ -255,7 +255,7 @@ async def test_whoever_has_it_open_goes_on_reading_the_old_one(at_work: AtWork) 
         lines = store.execute("SELECT count(*) FROM operations").fetchone()
         for _ in range(4):
             await at_work.works()
-            await asyncio.to_thread(at_work.run_child, "waits", "never")
+            assert await asyncio.to_thread(at_work.copies_apart) == 0
         assert store.execute("SELECT count(*) FROM operations").fetchone() == lines
         assert store.execute("SELECT number FROM about").fetchone() == (1,)
     assert at_work.about()["number"] == 5
