@@ -82,6 +82,7 @@ class Place:
             "smtp+starttls://escarcelle:SMTP_PASSWORD@mail.example.org:587": f"smtp://127.0.0.1:{self.words['SMTP_PORT']}",
             "db.example.org:5432": f"127.0.0.1:{self.postgres.port}",
             "sslmode=verify-full": "sslmode=prefer",
+            "/var/lib/escarcelle": str(self.folder),
         } | self.words
         for word, value in given.items():
             text = text.replace(word, value)
@@ -183,12 +184,12 @@ async def test_the_first_administrator_signs_in_and_the_audit_sees_everything(
 
 
 async def test_each_process_has_its_own_role_only(place: Place, first_password: str) -> None:
-    """What the page's files give to `serve` and `work` opens neither the tables' owner nor the reader."""
-    for file in ("serve.env", "work.env"):
+    """What the page's files give to `serve` and `work` does not open the tables' owner, nor to `serve` the reader."""
+    for file, roles in (("serve.env", {APP}), ("work.env", {APP, RELAY, READER})):
         users = {
             re.split("[:@]", url)[1].strip("/") for name, url in place.settings(file).items() if "DATABASE" in name
         }
-        assert users == {APP} | ({RELAY} if file == "work.env" else set())
+        assert users == roles
     connection = await asyncpg.connect(place.settings("serve.env")["DATABASE_URL"])
     try:
         for role in (OWNER, RELAY, READER):
