@@ -121,7 +121,7 @@ class Cast:
     async def get(self, link: str) -> httpx.Response:
         """As a browser without any cookie."""
         parts = urlsplit(link)
-        async with httpx.AsyncClient(base_url=self.running.url) as http:
+        async with httpx.AsyncClient(base_url=self.running.url, timeout=30) as http:
             return await http.get(parts.path, params=parts.query)
 
     async def totals(self, code: str = "708900") -> tuple[int, int]:
