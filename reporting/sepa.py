@@ -106,13 +106,18 @@ class NotAnAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the bank says about one transfer, or about all of a message when `end_to_end_id` is None. `amount` in cents,
-    where it says one; `code` is why not."""
+    """What the bank says about one transfer; about all of a message, or of a batch of it, when `end_to_end_id` is None;
+    an empty one is missing. `is_report`: it answers a message, and is no line of a statement. `amount` in cents, and
+    `said` as the bank writes it, where it says one: what is said and is no amount of euros has none. `account` is whose
+    statement it is, by its IBAN; `code` is why not."""
 
     outcome: Outcome
     end_to_end_id: str | None
     message_id: str | None
+    is_report: bool = False
     amount: int | None = None
+    said: str | None = None
+    account: str | None = None
     code: str | None = None
     text: str | None = None
     bank_reference: str | None = None
@@ -127,59 +132,106 @@ def answers(content: bytes) -> list[Answer]:
     if kind is None:
         raise NotAnAnswer
     _strip_namespaces(document)
+    if document.find(_BODIES[kind[1]]) is None:
+        raise NotAnAnswer
     read = _of_report if kind[1] == "pain.002" else _of_statement
     return list(read(document))
 
 
+_BODIES: Final = {"pain.002": "CstmrPmtStsRpt", "camt.053": "BkToCstmrStmt"}
+
+
 def _of_report(document: Element) -> Iterator[Answer]:
-    """pain.002: a rejection may concern the whole message, a batch of it, or single transfers."""
-    group = document.find(".//OrgnlGrpInfAndSts")
+    """pain.002: a rejection may concern single transfers, a batch of the message, or the whole. What is said of a
+    transfer comes first: it knows best why."""
+    group = document.find("CstmrPmtStsRpt/OrgnlGrpInfAndSts")
     message = _text(group, "OrgnlMsgId")
-    if _text(group, "GrpSts") == "RJCT":
-        yield Answer(Outcome.REJECTED, None, message, **_reason(group))
-    for batch in document.iterfind(".//OrgnlPmtInfAndSts"):
-        rejected = _text(batch, "PmtInfSts") == "RJCT"
-        single = batch.findall("TxInfAndSts")
-        if rejected and not single:
-            yield Answer(Outcome.REJECTED, None, _text(batch, "OrgnlPmtInfId") or message, **_reason(batch))
-        for each in single:
+    none_of_it = _text(group, "GrpSts") == "RJCT"
+    for batch in document.iterfind("CstmrPmtStsRpt/OrgnlPmtInfAndSts"):
+        rejected = none_of_it or _text(batch, "PmtInfSts") == "RJCT"
+        for each in batch.iterfind("TxInfAndSts"):
             status = _text(each, "TxSts") or ("RJCT" if rejected else None)
             outcome = {"RJCT": Outcome.REJECTED, "ACSC": Outcome.SETTLED, "ACCC": Outcome.SETTLED}.get(status or "")
             if outcome is None:
                 continue
-            why = (_reason(each) or _reason(batch)) if outcome is Outcome.REJECTED else {}
+            why = (_reason(each) or _reason(batch) or _reason(group)) if outcome is Outcome.REJECTED else {}
             yield Answer(
                 outcome,
-                _text(each, "OrgnlEndToEndId"),
+                # One that is not named must not stand for all.
+                _text(each, "OrgnlEndToEndId") or "",
                 message,
-                amount=_cents(each.find(".//InstdAmt")),
+                is_report=True,
+                **_amount(each.find(".//InstdAmt")),
+                account=_iban(each, "OrgnlTxRef/DbtrAcct"),
                 bank_reference=_text(each, "AcctSvcrRef"),
                 **why,
             )
+        if rejected and not none_of_it:
+            why = _reason(batch) or _reason(group)
+            yield Answer(Outcome.REJECTED, None, _text(batch, "OrgnlPmtInfId"), is_report=True, **why)
+    if none_of_it:
+        yield Answer(Outcome.REJECTED, None, message, is_report=True, **_reason(group))
 
 
 def _of_statement(document: Element) -> Iterator[Answer]:
-    """camt.053: what was booked; a credit with a return's reason brings a transfer back."""
-    for entry in document.iterfind(".//Ntry"):
-        status = entry.find("Sts")
-        booked = (_text(status, "Cd") or (status.text if status is not None else None) or "").strip() == "BOOK"
-        if not booked:
-            continue
-        for detail in entry.iterfind(".//TxDtls"):
-            direction = _text(detail, "CdtDbtInd") or _text(entry, "CdtDbtInd")
-            back = detail.find("RtrInf")
-            if back is None and direction != "DBIT":
+    """camt.053: what was booked, transfer by transfer or as one sum of a batch; a credit that returns or reverses a
+    transfer brings it back."""
+    for statement in document.iterfind("BkToCstmrStmt/Stmt"):
+        account = _iban(statement, "Acct")
+        for entry in statement.iterfind("Ntry"):
+            status = entry.find("Sts")
+            booked = (_text(status, "Cd") or (status.text if status is not None else None) or "").strip() == "BOOK"
+            if not booked:
                 continue
-            amount = detail.find("Amt")
+            details = entry.findall("NtryDtls/TxDtls")
+            named = [detail for detail in details if _text(detail, "Refs/EndToEndId")]
+            for detail in named:
+                yield from _of_detail(entry, detail, account, alone=len(details) == 1)
+            if not named and _text(entry, "CdtDbtInd") == "DBIT" and _text(entry, "RvslInd") != "true":
+                yield from _of_batches(entry, account)
+
+
+def _of_batches(entry: Element, account: str | None) -> Iterator[Answer]:
+    """Of a batch, many banks book no more than its sum."""
+    batches = entry.findall("NtryDtls/Btch") or entry.findall("NtryDtls/TxDtls/Refs")
+    for batch in batches:
+        amount = batch.find("TtlAmt")
+        if amount is None and len(batches) == 1:
+            amount = entry.find("Amt")
+        identifier = _text(batch, "PmtInfId") or _text(batch, "MsgId")
+        if identifier and amount is not None:
+            reference = _text(entry, "AcctSvcrRef")
             yield Answer(
-                Outcome.SETTLED if back is None else Outcome.REJECTED,
-                _text(detail, "Refs/EndToEndId"),
-                None,
-                amount=_cents(amount if amount is not None else detail.find(".//TxAmt/Amt")),
-                code=_text(back, "Rsn/Cd") or _text(back, "Rsn/Prtry"),
-                text=_text(back, "AddtlInf"),
-                bank_reference=_text(detail, "Refs/AcctSvcrRef") or _text(entry, "AcctSvcrRef"),
+                Outcome.SETTLED, None, identifier, **_amount(amount), account=account, bank_reference=reference
             )
+
+
+def _of_detail(entry: Element, detail: Element, account: str | None, *, alone: bool) -> Iterator[Answer]:
+    direction = _text(detail, "CdtDbtInd") or _text(entry, "CdtDbtInd")
+    returned = detail.find("RtrInf")
+    back = (
+        returned is not None
+        or "RRTN" in (_text(part, "BkTxCd/Domn/Fmly/SubFmlyCd") for part in (detail, entry))
+        or _text(entry, "RvslInd") == "true"
+    )
+    # Money that we send back, or that comes for another reason, is none of this.
+    if direction != ("CRDT" if back else "DBIT"):
+        return
+    amount = detail.find("Amt")
+    if amount is None:
+        amount = detail.find("AmtDtls/TxAmt/Amt")
+    if amount is None and alone:
+        amount = entry.find("Amt")
+    yield Answer(
+        Outcome.REJECTED if back else Outcome.SETTLED,
+        _text(detail, "Refs/EndToEndId"),
+        None,
+        **_amount(amount),
+        account=account,
+        code=_text(returned, "Rsn/Cd") or _text(returned, "Rsn/Prtry"),
+        text=_text(returned, "AddtlInf"),
+        bank_reference=_text(detail, "Refs/AcctSvcrRef") or _text(entry, "AcctSvcrRef"),
+    )
 
 
 def _reason(element: Element | None) -> Mapping[str, Any]:
@@ -192,6 +244,21 @@ def _reason(element: Element | None) -> Mapping[str, Any]:
 def _text(element: Element | None, path: str) -> str | None:
     found = element.findtext(path) if element is not None else None
     return found.strip()[:140] or None if found else None
+
+
+def _iban(element: Element, path: str) -> str | None:
+    found = _text(element, f"{path}/Id/IBAN")
+    return found.replace(" ", "") if found else None
+
+
+def _amount(element: Element | None) -> Mapping[str, Any]:
+    if element is None:
+        return {}
+    said = f"{(element.text or '').strip()} {element.get('Ccy') or ''}".strip()
+    return {"amount": _cents(element), "said": said[:_LONGEST_AMOUNT]}
+
+
+_LONGEST_AMOUNT: Final = 30
 
 
 def _cents(amount: Element | None) -> int | None:

@@ -11,7 +11,7 @@ from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
 from domain.jobs import Job, RowProblem
-from domain.reimbursements import Reimbursement
+from domain.reimbursements import Reimbursement, ReimbursementStatus
 from domain.texts import Text
 from domain.work import perform
 from reporting import sepa
@@ -24,6 +24,14 @@ _UNKNOWN: Final = Text(
 _OTHER_AMOUNT: Final = Text(
     "{reference} : la banque dit {said}, le remboursement est de {net}. Rien n’a été changé.",
     "{reference}: the bank says {said}, the reimbursement is of {net}. Nothing was changed.",
+)
+_OTHER_ACCOUNT: Final = Text(
+    "{reference} : ce n’est pas le compte d’où ce virement a été ordonné. Rien n’a été changé.",
+    "{reference}: this is not the account that the transfer was ordered from. Nothing was changed.",
+)
+_SETTLED: Final = Text(
+    "{reference} : la banque rejette tout l’envoi, mais ce remboursement est déjà réglé. Rien n’a été changé.",
+    "{reference}: the bank rejects the whole message, but this reimbursement is settled. Nothing was changed.",
 )
 _NOT_NOW: Final = Text("{reference} : {why}", "{reference}: {why}")
 
@@ -53,25 +61,35 @@ async def take_over(database: Database, job: Job, message_id: UUID) -> None:
 
 async def _take(database: Database, user: Actor, answer: Answer) -> list[RowProblem]:
     """One answer; returns what could not be done."""
+    name = answer.message_id if answer.end_to_end_id is None else answer.end_to_end_id
     async with database.reading(user.tenant) as connection:
         if answer.end_to_end_id is None:
-            meant = await reimbursements.sent_under(connection, answer.message_id or "")
-            unknown = answer.message_id
+            meant = await reimbursements.in_file(connection, name or "")
         else:
             found = await reimbursements.reimbursement_of(connection, answer.end_to_end_id)
-            meant, unknown = [found] if found else [], answer.end_to_end_id
+            meant = [found] if found else []
+        accounts = await reimbursements.paid_from(connection, [each.id for each in meant]) if answer.account else set()
     if not meant:
-        # A statement tells of everything on the account; most of it is not ours.
-        is_ours = answer.end_to_end_id is None or reimbursements.is_reference(answer.end_to_end_id)
-        return [RowProblem.of(_UNKNOWN, reference=unknown or "?")] if is_ours else []
-    return [problem for each in meant if (problem := await _apply(database, user, answer, each)) is not None]
+        # A statement tells of everything on the account; most of it is not ours. A report tells of our messages.
+        is_ours = (answer.is_report and not answer.end_to_end_id) or reimbursements.is_reference(name or "")
+        return [RowProblem.of(_UNKNOWN, reference=name or "?")] if is_ours else []
+    if accounts - {answer.account}:
+        # Another issuer's references are like ours.
+        return [RowProblem.of(_OTHER_ACCOUNT, reference=name or "?")]
+    problems = []
+    if answer.end_to_end_id is None:
+        if answer.outcome is Outcome.REJECTED:
+            settled = [each for each in meant if each.status is ReimbursementStatus.SETTLED]
+            problems = [RowProblem.of(_SETTLED, reference=each.reference) for each in settled]
+        meant = [each for each in meant if each.status is ReimbursementStatus.SENT]
+    net = sum(each.net for each in meant)
+    if meant and answer.said is not None and answer.amount != net:
+        said = money.shown(answer.amount) if answer.amount is not None else answer.said
+        return [RowProblem.of(_OTHER_AMOUNT, reference=name or "?", said=said, net=money.shown(net))]
+    return problems + [problem for each in meant if (problem := await _apply(database, user, answer, each)) is not None]
 
 
 async def _apply(database: Database, user: Actor, answer: Answer, to: Reimbursement) -> RowProblem | None:
-    if answer.amount is not None and answer.amount != to.net:
-        return RowProblem.of(
-            _OTHER_AMOUNT, reference=to.reference, said=money.shown(answer.amount), net=money.shown(to.net)
-        )
     try:
         if answer.outcome is Outcome.SETTLED:
             await perform(database, user, reimbursements.settle, to.id, answer.bank_reference)

@@ -97,12 +97,12 @@ async def reimbursement_of(connection: AsyncConnection, reference: str) -> Reimb
 
 
 def is_reference(text: str) -> bool:
-    """Whether this may be a reimbursement's reference."""
+    """Whether this may be the reference of a reimbursement, of a file for the bank, or of a batch in one."""
     return _REFERENCE.fullmatch(text) is not None
 
 
-async def sent_under(connection: AsyncConnection, identifier: str) -> list[Reimbursement]:
-    """What waits for the bank's answer in a file, or in one of its batches, by its identifier on the bank's papers."""
+async def in_file(connection: AsyncConnection, identifier: str) -> list[Reimbursement]:
+    """What a file, or one of its batches, has brought to the bank, by its identifier on the bank's papers."""
     reference, batch = identifier, None
     if (found := _BATCH.fullmatch(identifier)) is not None:
         reference, batch = found[1], int(found[2])
@@ -111,14 +111,19 @@ async def sent_under(connection: AsyncConnection, identifier: str) -> list[Reimb
     ordered = await sent_in(connection, file_id) if file_id else []
     # A file has a batch for each day of payment, in the order in which the days come up in it.
     days = list(dict.fromkeys(each.due_on for each in ordered))
-    return [
-        each
-        for each in ordered
-        if each.status is ReimbursementStatus.SENT and batch in (None, days.index(each.due_on) + 1)
-    ]
+    return [each for each in ordered if batch in (None, days.index(each.due_on) + 1)]
 
 
-_REFERENCE: Final = re.compile(r"R\d{4}-\d{8}")
+async def paid_from(connection: AsyncConnection, reimbursement_ids: Sequence[UUID]) -> set[str]:
+    """The IBANs of the accounts from which these reimbursements were ordered."""
+    table, file = Reimbursement.table.c, TransferFile.table.c
+    asked = (
+        sa.select(file.iban).join(Reimbursement.table, table.file_id == file.id).where(table.id.in_(reimbursement_ids))
+    )
+    return set(await connection.scalars(asked))
+
+
+_REFERENCE: Final = re.compile(r"R\d{4}-\d{8}|ESCARCELLE-\d{4}-\d{6}(?:-\d{1,4})?")
 _BATCH: Final = re.compile(r"(.+-\d{4}-\d{6})-(\d{1,4})")
 
 
