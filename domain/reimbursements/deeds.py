@@ -167,10 +167,13 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
             **{name: getattr(paying, name) for name in _ACCOUNT},
         )
     )
+    # What has waited is paid on the next day that there is: banks refuse days that are over.
+    earliest = calendar.plus_business_days(calendar.today(work.now), 1, ClosingDays.TARGET)
     for reimbursement in sent:
         account = accounts[reimbursement.merchant_id]
         changes = {name: getattr(account, name) for name in _ACCOUNT}
-        work.move(reimbursement, "send", file_id=file.id, sent_at=work.now, **changes)
+        due_on = max(reimbursement.due_on, earliest)
+        work.move(reimbursement, "send", file_id=file.id, sent_at=work.now, due_on=due_on, **changes)
         work.note("send", reimbursement, amount=reimbursement.net)
     if job.user_id is None:
         work.tell(Notice("transfers_ready", file))

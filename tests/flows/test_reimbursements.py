@@ -302,6 +302,19 @@ async def test_without_bank_details_a_reimbursement_waits_for_them(cast: Cast) -
     assert [each["status"] for each in await cast.all()] == ["SENT"]
 
 
+async def test_what_has_waited_is_paid_on_a_day_to_come(cast: Cast) -> None:
+    await cast.collect("40,00", "REF1")
+    await cast.run()
+    assert [each["dueOn"] for each in await cast.all()] == ["2026-11-09"]
+    # Friday, two weeks after: the bank would refuse a day that is over.
+    await cast.world.freeze(datetime(2026, 11, 20, 9, tzinfo=PARIS).astimezone(UTC))
+    await cast.account()
+    job = await cast.run()
+    assert [each["dueOn"] for each in await cast.all()] == ["2026-11-23"]
+    paper = fromstring((await cast.get(job["downloadUrl"])).content)
+    assert said(paper, "PmtInf/ReqdExctnDt/Dt") == "2026-11-23"
+
+
 async def test_another_bank_account_asks_for_the_password_is_told_and_passed_over_by_one_run(cast: Cast) -> None:
     await cast.account()
     await cast.collect("40,00", "REF1")
