@@ -14,6 +14,7 @@ from sepaxml import SepaTransfer
 from sepaxml.validation import try_valid_xml
 from text_unidecode import unidecode
 
+from domain.parties import Issuer
 from domain.reimbursements import Reimbursement, TransferFile
 from domain.texts import Text
 
@@ -22,9 +23,11 @@ SCHEMA: Final = "pain.001.001.09"
 # ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def transfers(file: TransferFile, ordered: Sequence[Reimbursement], remittance: str) -> bytes:
-    """The file for the bank, valid against its schema; the same whenever it is asked for. `remittance` is what payees
-    read beside the reference. Addresses are structured, or left out: banks refuse others since November 2026."""
+def transfers(file: TransferFile, ordered: Sequence[Reimbursement], issuer: Issuer) -> bytes:
+    """The file for the bank, valid against its schema; the same whenever it is asked for. Payees read the issuer's name
+    beside the reference. Addresses are structured, or left out: banks refuse others since November 2026. A sandbox's
+    says of itself and in every transfer that it is a TEST (X5)."""
+    remittance = f"TEST {issuer.name}" if issuer.sandbox else issuer.name
     paper = SepaTransfer(
         {"name": _plain(file.account_holder, 70), "IBAN": file.iban, "batch": True, "currency": "EUR"}
         | _bic_and_address(file),
@@ -48,6 +51,11 @@ def transfers(file: TransferFile, ordered: Sequence[Reimbursement], remittance: 
     # The library draws identifiers by lot and takes the machine's clock.
     _one(document, "GrpHdr/MsgId").text = file.reference
     _one(document, "GrpHdr/CreDtTm").text = f"{file.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    if issuer.sandbox:
+        header = _one(document, "GrpHdr")
+        authorisation = Element(f"{_NS}Authstn")
+        SubElement(authorisation, f"{_NS}Prtry").text = "TEST"
+        header.insert(2, authorisation)
     for bank in document.iterfind(f".//{_NS}FinInstnId"):
         if len(bank) == 0:
             SubElement(SubElement(bank, f"{_NS}Othr"), f"{_NS}Id").text = "NOTPROVIDED"

@@ -17,6 +17,7 @@ from domain.work import perform
 from reporting import sepa
 
 _FILE_STEM: Final = Text("virements", "transfers")
+_TEST_FILE_STEM: Final = Text("TEST-virements", "TEST-transfers")
 _SAY_EVERY: Final = 20
 
 
@@ -47,7 +48,8 @@ async def run(database: Database, job: Job, message_id: UUID) -> None:
         return
     async with database.reading(job.tenant) as connection:
         ordered, issuer = await reimbursements.sent_in(connection, file.id), await parties.issuer(connection)
-    content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer.name)
+    content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer)
     for n, piece in enumerate(jobs.pieces(content)):
         await keep(jobs.keep_chunk, *mine, n, piece)
-    await keep(jobs.finish, *mine, done, _FILE_STEM.in_locale(job.locale), len(content))
+    stem = (_TEST_FILE_STEM if issuer.sandbox else _FILE_STEM).in_locale(job.locale)
+    await keep(jobs.finish, *mine, done, stem, len(content))

@@ -190,7 +190,7 @@ async def test_P30_the_file_for_the_bank_is_valid_and_always_the_same(cast: Cast
     job = await cast.run()
     answer = await cast.get(job["downloadUrl"])
     assert answer.headers["content-type"] == "application/xml"
-    assert answer.headers["content-disposition"] == 'attachment; filename="virements-2026-11-02.xml"'
+    assert answer.headers["content-disposition"] == 'attachment; filename="TEST-virements-2026-11-02.xml"'
 
     (listed,) = (await cast.agency.ask(FILES))["transferFiles"]["nodes"]
     assert (listed["reference"], listed["transfers"], listed["total"]) == (
@@ -199,6 +199,7 @@ async def test_P30_the_file_for_the_bank_is_valid_and_always_the_same(cast: Cast
     await cast.account(iban=INN_IBAN)
     again = await cast.get(listed["downloadUrl"])
     assert again.content == answer.content, "what was ordered stays what it was"
+    assert again.headers["content-disposition"] == 'attachment; filename="TEST-ESCARCELLE-2026-000001.xml"'
 
     try_valid_xml(answer.content, "pain.001.001.09")
     paper = fromstring(answer.content)
@@ -207,6 +208,7 @@ async def test_P30_the_file_for_the_bank_is_valid_and_always_the_same(cast: Cast
         ("GrpHdr/CreDtTm", "2026-11-02T09:00:00Z"),
         ("GrpHdr/NbOfTxs", "1"),
         ("GrpHdr/CtrlSum", "39.00"),
+        ("GrpHdr/Authstn/Prtry", "TEST"),
         ("PmtInf/PmtInfId", "ESCARCELLE-2026-000001-1"),
         ("PmtInf/ReqdExctnDt/Dt", "2026-11-09"),
         ("PmtInf/Dbtr/Nm", "Agence du Temps Libre"),
@@ -222,10 +224,25 @@ async def test_P30_the_file_for_the_bank_is_valid_and_always_the_same(cast: Cast
         ("CdtTrfTxInf/Cdtr/PstlAdr/TwnNm", "Saint-Jean-le-Blanc"),
         ("CdtTrfTxInf/Cdtr/PstlAdr/Ctry", "FR"),
         ("CdtTrfTxInf/CdtrAcct/Id/IBAN", CANOE_IBAN.replace(" ", "")),
-        ("CdtTrfTxInf/RmtInf/Ustrd", "Agence du Temps Libre R2026-00000001"),
+        ("CdtTrfTxInf/RmtInf/Ustrd", "TEST Agence du Temps Libre R2026-00000001"),
     ):
         assert said(paper, path) == text, path
     assert paper.find(f".//{PAIN}AdrLine") is None, "banks refuse unstructured addresses"
+
+
+async def test_X5_only_a_sandboxs_file_for_the_bank_says_that_it_is_a_test(cast: Cast) -> None:
+    await cast.account()
+    await cast.collect("40,00", "REF1")
+    await cast.run()
+    (listed,) = (await cast.agency.ask(FILES))["transferFiles"]["nodes"]
+    of_test = await cast.get(listed["downloadUrl"])
+    real = "UPDATE issuers SET sandbox = false, frozen_at = NULL, clock_offset = '0' WHERE tenant = $1"
+    await cast.world.as_owner(real, cast.world.tenant)
+    of_money = await cast.get(listed["downloadUrl"])
+    await cast.world.as_owner("UPDATE issuers SET sandbox = true WHERE tenant = $1", cast.world.tenant)
+    assert of_test.content.count(b"TEST") == 2 and b"TEST" not in of_money.content
+    assert of_money.headers["content-disposition"] == 'attachment; filename="ESCARCELLE-2026-000001.xml"'
+    try_valid_xml(of_money.content, "pain.001.001.09")
 
 
 async def test_a_link_to_a_file_for_the_bank_ends_and_is_signed(cast: Cast) -> None:
