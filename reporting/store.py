@@ -148,9 +148,10 @@ class Place:
 
     @classmethod
     def of(cls, folder: Path, slug: str, *, test: bool) -> "Place":
-        """Raises ValueError for a slug that no folder can bear, or that looks like a sandbox's."""
+        """Raises ValueError for a slug that no folder can bear, or that looks like a sandbox's or like the months'."""
         plain = slug.replace("-", "").replace("_", "")
-        if not plain.isalnum() or slug.startswith(TEST):
+        # Beside the stores lies the folder of all issuers' months.
+        if not plain.isalnum() or slug.startswith(TEST) or slug == MONTHS:
             raise ValueError(f"the issuer's short name {slug!r} cannot be a file's")
         return cls(folder, f"{TEST if test else ''}{slug}")
 
@@ -167,10 +168,11 @@ class Place:
     @property
     def parquet(self) -> Path:
         """The folder of the months."""
-        return self.folder / "parquet" / f"tenant={self.name}"
+        return self.folder / MONTHS / f"tenant={self.name}"
 
 
 TEST: Final = "TEST-"
+MONTHS: Final = "parquet"
 PARAMETERS: Final = ("as_of", "since", "until", "merchant", "point_of_sale")
 
 # ── what every issuer has ─────────────────────────────────────────────────────────────────────────────────────────────

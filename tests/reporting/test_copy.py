@@ -424,6 +424,6 @@ async def test_the_command_refuses_what_there_is_not(at_work: AtWork, tmp_path: 
 
 
 def test_a_name_that_no_file_can_bear_is_refused(tmp_path: Path) -> None:
-    for slug in ("../other", "a/b", "", "TEST-temps-libre", ".hidden", "a b"):
+    for slug in ("../other", "a/b", "", "TEST-temps-libre", ".hidden", "a b", "parquet"):
         with pytest.raises(ValueError, match="cannot be a file's"):
             Place.of(tmp_path, slug, test=False)
