@@ -165,7 +165,8 @@ class ReportQueries:
         given = questions.Parameters(as_of, since, until, merchant, place)
         questions.require_taken(name, given)
         try:
-            answer = await questions.ask(folder, issuer.slug, name, given, test=issuer.sandbox, first=first, skip=skip)
+            page = {"first": min(first, questions.MOST_ROWS), "skip": skip}
+            answer = await questions.ask(folder, issuer.slug, name, given, test=issuer.sandbox, **page)
         except questions.NoStore:
             return None
         except questions.TooLong:

@@ -24,6 +24,9 @@ from reporting.store import PARAMETERS, Column, ColumnKind, Place, Report
 
 LONGEST_SECONDS: Final = 20.0
 MOST_ROWS: Final = 10_000
+"""Rows of a page."""
+
+MOST_IN_A_FILE: Final = 200_000
 AT_ONCE: Final = 2
 
 
@@ -115,7 +118,7 @@ async def ask(
             "given": {name: _as_json(getattr(parameters, name)) for name in PARAMETERS if name in report.takes},
             "columns": [column.name for column in report.columns],
             "summed": [column.name for column in report.columns if column.is_summed],
-            "first": max(0, min(first, MOST_ROWS)),
+            "first": max(0, min(first, MOST_IN_A_FILE)),
             "skip": max(0, skip),
         },
     )
@@ -208,7 +211,8 @@ _HOUSE: Final = (
         SELECT account_kind, merchant, flow, reason, age, sum(items)::BIGINT AS items, min(since) AS since,
           sum(amount_cents)::BIGINT AS amount
         FROM outstanding_as_of($as_of) WHERE {_OF_ONE}
-        GROUP BY ALL ORDER BY account_kind, merchant NULLS FIRST, flow, reason, min(since)
+        GROUP BY account_kind, merchant_id, merchant, flow, reason, age
+        ORDER BY account_kind, merchant NULLS FIRST, merchant_id, flow, reason, min(since)
         """,
         for_merchants=True,
     ),
@@ -229,7 +233,8 @@ _HOUSE: Final = (
         SELECT day, flow, variant, kind AS operation, merchant, point_of_sale, sum(operations)::BIGINT AS operations,
           sum(amount_cents)::BIGINT AS amount
         FROM operations_by_day_as_of($as_of) WHERE {_OF_ONE} AND {_IN_DAYS}
-        GROUP BY ALL ORDER BY 1, 2, 3, 4, 5, 6
+        GROUP BY day, flow, variant, kind, merchant_id, merchant, point_of_sale_id, point_of_sale
+        ORDER BY 1, 2, 3, 4, 5, 6, merchant_id, point_of_sale_id
         """,
         for_merchants=True,
     ),
@@ -248,7 +253,8 @@ _HOUSE: Final = (
         f"""
         SELECT date_trunc('month', day)::DATE AS month, flow, variant, why, merchant, sum(items)::BIGINT AS items,
           sum(amount_cents)::BIGINT AS amount
-        FROM breakage_as_of($as_of) WHERE {_OF_ONE} AND {_IN_DAYS} GROUP BY ALL ORDER BY 1, 2, 3, 4, 5
+        FROM breakage_as_of($as_of) WHERE {_OF_ONE} AND {_IN_DAYS}
+        GROUP BY 1, flow, variant, why, merchant_id, merchant ORDER BY 1, 2, 3, 4, 5, merchant_id
         """,
         for_merchants=True,
     ),
@@ -269,7 +275,8 @@ _HOUSE: Final = (
           -- A deadline is exclusive: the last moment before it names the day.
           SELECT *, ((due_at - INTERVAL 1 MICROSECOND) AT TIME ZONE 'Europe/Paris')::DATE AS day
           FROM deadlines_as_of($as_of)
-        ) WHERE {_OF_ONE} AND {_IN_DAYS} GROUP BY ALL ORDER BY 1, 2, 3, 4
+        ) WHERE {_OF_ONE} AND {_IN_DAYS}
+        GROUP BY day, flow, name, merchant_id, merchant ORDER BY 1, 2, 3, 4, merchant_id
         """,
         for_merchants=True,
     ),

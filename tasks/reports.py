@@ -12,7 +12,7 @@ from domain import jobs, parties
 from domain.access import Actor
 from domain.db import Database
 from domain.errors import Refused
-from domain.jobs import ExportFormat, Job
+from domain.jobs import ExportFormat, Job, RowProblem
 from domain.settings import Settings
 from domain.texts import Text
 from domain.work import perform
@@ -22,6 +22,13 @@ from reporting.questions import Answer, Parameters
 from reporting.store import ColumnKind
 
 _FILE_STEM: Final = Text("rapport-{name}", "report-{name}")
+_TOO_LONG: Final = Text(
+    "Ce rapport demande trop de temps : resserrez la période.", "This report takes too long: narrow the period."
+)
+_TOO_MANY: Final = Text(
+    "Ce rapport a {count} lignes, et un fichier {most} au plus : resserrez la période.",
+    "This report has {count} rows, and a file {most} at most: narrow the period.",
+)
 _COLUMNS: Final = {
     ColumnKind.TEXT: (Kind.TEXT, 30),
     ColumnKind.COUNT: (Kind.COUNT, 12),
@@ -33,8 +40,8 @@ _COLUMNS: Final = {
 
 
 async def export(settings: Settings, database: Database, job: Job, message_id: UUID) -> None:
-    """Write a report into a file. Raises Refused when its user may no longer, or there is no store; Overtaken, and
-    what breaks."""
+    """Write a report into a file. Raises Refused when its user may no longer, or there is no store; RowsRefused for a
+    report that is too large; Overtaken, and what breaks."""
     keep = partial(perform, database, Actor(tenant=job.tenant))
     run = (job.id, job.runs, message_id)
     async with database.reading(job.tenant) as connection:
@@ -57,10 +64,15 @@ async def export(settings: Settings, database: Database, job: Job, message_id: U
             name,
             parameters,
             test=issuer.sandbox,
-            first=questions.MOST_ROWS,
+            first=questions.MOST_IN_A_FILE,
         )
     except questions.NoStore:
         raise Refused.not_found() from None
+    except questions.TooLong:
+        raise jobs.RowsRefused(RowProblem.of(_TOO_LONG)) from None
+    if answer.count > len(answer.rows):
+        # A part would look like the whole, and its totals like those of all.
+        raise jobs.RowsRefused(RowProblem.of(_TOO_MANY, count=answer.count, most=questions.MOST_IN_A_FILE))
     await keep(jobs.note_progress, *run, 0, len(answer.rows))
     with TemporaryDirectory(prefix="escarcelle-report-") as folder:
         path = Path(folder) / "report"

@@ -177,10 +177,11 @@ JOBS: Final = (
                 AND k.pieces IS NOT DISTINCT FROM k.counted)),
           ('nothing left of what was handed in, once it is over',
             NOT h.is_handed_in OR x.is_given_one OR j.given = '{}'),
-          ('problems of rows where something handed in is over; members that FAILED only; statements that are DONE',
+          ('problems of rows where something handed in is over; members and reports that FAILED only; statements that'
+            ' are DONE',
             j.problems IS NULL OR (h.is_handed_in AND (j.status = 'FAILED'
               OR (j.status = 'DONE' AND j.kind <> 'IMPORT_HOLDERS')))
-            OR (j.kind = 'ISSUE_MEMBER_STATEMENTS' AND j.status = 'DONE'))
+            OR (j.kind, j.status) IN (('ISSUE_MEMBER_STATEMENTS', 'DONE'), ('EXPORT_REPORT', 'FAILED')))
         ) AS rule(expected, holds)
         WHERE j.tenant = coalesce($1, j.tenant) AND rule.holds IS NOT TRUE
         """,

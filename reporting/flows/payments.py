@@ -108,7 +108,7 @@ FLOW: Final = Flow(
               AND ($point_of_sale IS NULL OR r.point_of_sale_id = $point_of_sale)
               AND ($since IS NULL OR (r.created_at AT TIME ZONE 'Europe/Paris')::DATE >= $since)
               AND ($until IS NULL OR (r.created_at AT TIME ZONE 'Europe/Paris')::DATE <= $until)
-            GROUP BY ALL ORDER BY 1, 2, 3, 4
+            GROUP BY m.id, m.name, p.id, p.name, r.flow, r.status ORDER BY 1, 2, 3, 4, m.id, p.id
             """,
             for_merchants=True,
             chart=("point_of_sale", "requested"),

@@ -105,7 +105,7 @@ FLOW: Final = Flow(
             WHERE ($merchant IS NULL OR d.merchant_id = $merchant)
               AND ($point_of_sale IS NULL OR d.point_of_sale_id = $point_of_sale)
               AND ($since IS NULL OR d.day >= $since) AND ($until IS NULL OR d.day <= $until)
-            GROUP BY d.merchant_id, d.merchant, d.flow, p.name ORDER BY 1, 2, 3
+            GROUP BY d.merchant_id, d.merchant, d.flow, p.id, p.name ORDER BY 1, 2, 3, d.merchant_id, p.id
             """,
             for_merchants=True,
             chart=("merchant", "amount"),

@@ -133,7 +133,7 @@ FLOW: Final = Flow(
                 Column("kind", ColumnKind.TEXT, Text("Type de bon", "Kind of voucher")),
                 *_COUNTED,
             ),
-            f"SELECT m.name AS supplier, v.kind, {_COUNTS} GROUP BY m.name, v.kind ORDER BY 1, 2",
+            f"SELECT m.name AS supplier, v.kind, {_COUNTS} GROUP BY m.id, m.name, v.kind ORDER BY 1, 2, m.id",
             for_merchants=True,
             chart=("supplier", "value"),
         ),

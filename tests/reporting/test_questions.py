@@ -1,5 +1,6 @@
 """What analysts are told about some days that were played through the API, to the cent."""
 
+import shutil
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import duckdb
 import pytest
 
 from domain.db import Database
@@ -260,6 +262,18 @@ async def test_a_merchant_sees_itself(played: Played) -> None:
         await ask(played, "salaries")
     one_place = await ask(played, "payments", point_of_sale=played.place)
     assert [row[1] for row in one_place.rows] == [P002]
+
+
+async def test_namesakes_are_told_apart(played: Played, tmp_path: Path) -> None:
+    """Two shops of one name are owed two amounts."""
+    alike = tmp_path / played.link.name
+    shutil.copyfile(played.link, alike)
+    with duckdb.connect(alike) as store:
+        store.execute("UPDATE merchants SET name = 'Au bon coin'")
+        store.execute("UPDATE points_of_sale SET name = 'Comptoir'")
+    for name in REPORTS:
+        of_namesakes = await questions.ask(tmp_path, played.world.slug, name, test=True)
+        assert of_namesakes.count == (await ask(played, name)).count, name
 
 
 async def test_pages_and_totals(played: Played) -> None:

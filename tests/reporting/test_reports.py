@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from openpyxl import load_workbook
 
@@ -197,14 +198,40 @@ def test_a_chart_holds_the_first_rows_whatever_their_names(tmp_path: Path) -> No
         assert [length for _, length in bars[:3]] == expected
 
 
-async def exported(cast: Cast, client: Client, **given: Any) -> dict[str, Any]:
-    """The job, done."""
+async def test_a_report_as_a_file_is_whole_or_refused(cast: Cast) -> None:
+    await copied(cast)
+    for days, becomes in ((12_000, "DONE"), (200_000, "FAILED")):
+        await asyncio.to_thread(_fill, cast, days)
+        job = await exported(cast, cast.agency, becomes, kind="OPERATIONS", format="CSV")
+        if becomes == "DONE":
+            assert job["done"] > 12_000 and job["problems"] == []
+            assert len((await cast.get(job["downloadUrl"])).content.splitlines()) == job["done"] + 1
+        else:
+            assert "un fichier 200000 au plus" in job["problems"][0]["message"]
+
+
+def _fill(cast: Cast, days: int) -> None:
+    """An operation on each of so many days until now."""
+    (issuer,) = copy.issuers(cast.running.settings, cast.world.slug)
+    store = copy.place_of(cast.running.settings, issuer).link.resolve()
+    store.chmod(0o640)
+    with duckdb.connect(store) as connection:
+        connection.execute(
+            "INSERT INTO operations (id, sequence, kind, subject_kind, subject_id, happened_at, day)"
+            " SELECT uuid(), -n, o.kind, o.subject_kind, o.subject_id, o.happened_at - INTERVAL 1 DAY * n, o.day - n"
+            " FROM (FROM operations WHERE kind = 'preq.pay' LIMIT 1) o,"
+            f" (SELECT unnest(range(1, {days} + 1))::INTEGER AS n)"
+        )
+
+
+async def exported(cast: Cast, client: Client, becomes: str = "DONE", **given: Any) -> dict[str, Any]:
+    """The job, over."""
     state = await client.do("exportReport", f"... on Job {{ {JOB} }}", **given)
     assert state["kind"] == "EXPORT_REPORT", state
     async with asyncio.timeout(20), client.subscribe(WATCH, id=state["id"]) as events:
         async for event in events:
             state = event["job"]
-    assert state["status"] == "DONE", state
+    assert state["status"] == becomes, state
     return state
 
 
