@@ -23,6 +23,7 @@ from reporting.questions import REPORTS
 from tests import workbooks
 from tests.flows import cast as of_payments
 from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun
+from tests.reporting.stores import AtWork
 from tests.world import Running, World
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +120,23 @@ async def test_the_store_says_as_of_when_it_is(cast: Cast) -> None:
     postings = await cast.world.as_owner("SELECT count(*) FROM postings WHERE tenant = $1", cast.world.tenant)
     assert said["ledgerLines"] == postings[0][0]
     assert int(said["watermark"]) > 0 and len(said["digest"]) >= 16
+
+
+async def test_reimbursements_are_copied_as_they_become_and_verified(cast: Cast) -> None:
+    nobody = cast.world.system
+    at_work = AtWork(cast.world, cast.running.settings, nobody, nobody)
+    at_work.copies()
+    steps = (cast.account(), cast.run("2026-11-05"), cast.settle, lambda made: cast.settle(made, rejected=True))
+    for step in steps:
+        await (step((await cast.all())[0]) if callable(step) else step)
+        assert not at_work.copies().anew
+        ledger, store = await at_work.ledger(), at_work.store()
+        assert {name for name in ledger if ledger[name] != store[name]} == set()
+    for spoiled in ("reimbursements SET status = 'SENT'", "reimbursement_lines SET transfer_id = id"):
+        at_work.link.resolve().chmod(0o600)
+        with duckdb.connect(at_work.link.resolve()) as connection:
+            connection.execute(f"UPDATE {spoiled}")
+        assert at_work.copies().anew, spoiled
 
 
 async def test_a_signatory_reads_its_own_merchant_and_nobody_else_reads_anything(cast: Cast) -> None:
