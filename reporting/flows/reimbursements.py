@@ -33,7 +33,13 @@ _REIMBURSEMENTS: Final = Table(
         Field("sent_at", "TIMESTAMPTZ", "t.sent_at", "when it went to the bank", digest=True),
         Field("settled_at", "TIMESTAMPTZ", "t.settled_at", "when the bank had paid"),
         Field("rejected_at", "TIMESTAMPTZ", "t.rejected_at", "when it was rejected, or its money came back"),
-        Field("rejection_code", "VARCHAR", "t.rejection_code", "why, by the bank's code"),
+        # A code of the bank's own may be a sentence about somebody.
+        Field(
+            "rejection_code",
+            "VARCHAR",
+            "CASE WHEN t.rejection_code ~ '^[A-Z]{2}[0-9]{2}$' THEN t.rejection_code END",
+            "why, by its ISO 20022 code",
+        ),
     ),
     subject="reim",
 )

@@ -22,8 +22,8 @@ from reporting.flows import FLOWS
 from reporting.questions import REPORTS
 from tests import workbooks
 from tests.flows import cast as of_payments
-from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun
-from tests.reporting.stores import AtWork
+from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun, pain_002, tx
+from tests.reporting.stores import AtWork, opened
 from tests.world import Running, World
 
 pytestmark = pytest.mark.anyio
@@ -137,6 +137,20 @@ async def test_reimbursements_are_copied_as_they_become_and_verified(cast: Cast)
         with duckdb.connect(at_work.link.resolve()) as connection:
             connection.execute(f"UPDATE {spoiled}")
         assert at_work.copies().anew, spoiled
+
+
+async def test_what_a_bank_says_in_words_stays_out_of_the_store(cast: Cast) -> None:
+    for code, kept in (("AC04", "AC04"), ("Compte de Mme Durand clos", None)):
+        await cast.run("2026-11-05")
+        made = (await cast.all())[0]
+        why = f"<Cd>{code}</Cd>" if kept else f"<Prtry>{code}</Prtry>"
+        await cast.answer(pain_002(tx(made["reference"], "RJCT", "XX").replace("<Cd>XX</Cd>", why)))
+        assert (await cast.all())[0]["rejectionCode"] == code
+        await copied(cast)
+        (issuer,) = copy.issuers(cast.running.settings, cast.world.slug)
+        with opened(copy.place_of(cast.running.settings, issuer).link) as store:
+            found = store.execute("SELECT rejection_code FROM reimbursements WHERE reference = ?", [made["reference"]])
+            assert found.fetchall() == [(kept,)]
 
 
 async def test_a_signatory_reads_its_own_merchant_and_nobody_else_reads_anything(cast: Cast) -> None:
