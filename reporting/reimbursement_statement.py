@@ -108,7 +108,8 @@ def workbook(of: Statement, locale: Locale) -> tuple[str, bytes]:
     """Its name and its content as a workbook. It takes a while: call it in a thread."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "statement.xlsx"
-        file = Workbook(path, _SHEET, [column for column, _ in _COLUMNS], locale, made_at=of.reimbursement.created_at)
+        sheet = _TEST_SHEET if of.issuer.sandbox else _SHEET
+        file = Workbook(path, sheet, [column for column, _ in _COLUMNS], locale, made_at=of.reimbursement.created_at)
         file.write([cell(line, locale) for _, cell in _COLUMNS] for line in of.lines)
         file.close()
         return f"{_file_stem(of, locale)}.xlsx", path.read_bytes()
@@ -143,6 +144,7 @@ _LINES: Final = (
     .order_by(Transfer.table.c.at, Transfer.table.c.id)
 )
 _SHEET: Final = Text("Remboursement", "Reimbursement")
+_TEST_SHEET: Final = Text("TEST Remboursement", "TEST Reimbursement")
 _FILE_STEM: Final = Text("remboursement-{reference}", "reimbursement-{reference}")
 _TITLE: Final = Text("Bordereau de remboursement {reference}", "Reimbursement statement {reference}")
 _REFERENCE: Final = Text("Référence", "Reference")
@@ -183,4 +185,5 @@ def _status(paid: Reimbursement, locale: Locale) -> str:
 
 
 def _file_stem(of: Statement, locale: Locale) -> str:
-    return _FILE_STEM.in_locale(locale, reference=of.reimbursement.reference)
+    stem = _FILE_STEM.in_locale(locale, reference=of.reimbursement.reference)
+    return f"TEST-{stem}" if of.issuer.sandbox else stem

@@ -265,7 +265,7 @@ async def test_P30_the_statement_says_each_operation_as_pages_and_as_a_workbook(
     (made,) = await cast.all(cast.signatory)
     pages = await cast.get(made["statementUrl"])
     assert (pages.headers["content-type"], pages.headers["content-disposition"]) == (
-        "application/pdf", 'attachment; filename="remboursement-R2026-00000001.pdf"',
+        "application/pdf", 'attachment; filename="TEST-remboursement-R2026-00000001.pdf"',
     )  # fmt: skip
     words = texts(pages.content)
     for each in (
@@ -275,9 +275,9 @@ async def test_P30_the_statement_says_each_operation_as_pages_and_as_a_workbook(
     ):  # fmt: skip
         assert squeezed(each) in words, each
     answer = await cast.get(made["statementWorkbookUrl"])
-    assert answer.headers["content-disposition"] == 'attachment; filename="remboursement-R2026-00000001.xlsx"'
+    assert answer.headers["content-disposition"] == 'attachment; filename="TEST-remboursement-R2026-00000001.xlsx"'
     sheet = load_workbook(BytesIO(answer.content)).active
-    assert sheet is not None
+    assert sheet is not None and sheet.title == "TEST Remboursement"
     rows = [[cell.value for cell in row] for row in sheet.iter_rows()]
     assert rows[0] == ["Date", "Opération", "Référence", "Point d’accueil", "Montant", "Commission", "Net"]
     assert rows[1] == [datetime(2026, 11, 2, 10), "Paiement", "*REF1* #let", "P001", 40, 1, 39]  # noqa: DTZ001
