@@ -192,7 +192,7 @@ def _of_statement(document: Element) -> Iterator[Answer]:
             if not booked:
                 continue
             details = entry.findall("NtryDtls/TxDtls")
-            named = [detail for detail in details if _text(detail, "Refs/EndToEndId")]
+            named = [each for each in details if _text(each, "Refs/EndToEndId") not in (None, "NOTPROVIDED")]
             for detail in named:
                 yield from _of_detail(entry, detail, account, alone=len(details) == 1)
             if not named and _text(entry, "CdtDbtInd") == "DBIT" and _text(entry, "RvslInd") != "true":

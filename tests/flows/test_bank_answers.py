@@ -86,6 +86,16 @@ async def test_a_batch_that_is_booked_as_one_sum_is_settled(cast: Cast, identifi
         assert await told(cast, camt_053(batch(identifier, "29.25"))) == []
 
 
+def test_a_batch_may_be_named_where_a_transfer_would_be() -> None:
+    for nameless in ("", "<EndToEndId>NOTPROVIDED</EndToEndId>"):
+        of_batch = entry("X", "29.25").replace("<EndToEndId>X</EndToEndId>", f"<PmtInfId>{FILE}-1</PmtInfId>{nameless}")
+        (answer,) = sepa.answers(camt_053(of_batch))
+        assert (answer.outcome, answer.end_to_end_id, answer.message_id, answer.amount) == (
+            sepa.Outcome.SETTLED, None, f"{FILE}-1", 29_25,
+        )  # fmt: skip
+    assert sepa.answers(camt_053(entry("NOTPROVIDED", "12.00"))) == []
+
+
 async def test_a_statement_of_another_account_is_not_believed(cast: Cast) -> None:
     """Another issuer's references are like ours, and so may the amounts be."""
     of_another = camt_053(entry("R2026-00000001", "29.25")).replace(b"<Stmt>", account(CANOE_IBAN))
