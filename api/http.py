@@ -136,7 +136,7 @@ class Pages:
                     return checks | {"migrations": _failed(reason)}
                 checks["migrations"] = _fine()
                 late = await connection.fetchval("SELECT relay_seconds FROM lateness()")
-                copies = await connection.fetchrow("SELECT * FROM reporting_state()")
+                copies = await connection.fetchrow("SELECT *, reporting_as_of() FROM reporting_state()")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.warning("database_check_failed", error=type(error).__name__)
             return checks | {"database": _failed("The database does not answer.")}
@@ -375,7 +375,9 @@ def _warning(reason: str) -> dict[str, str]:
     return {"status": "warning", "reason": reason}
 
 
-def _copied(copied_at: datetime, watermark: int, age_seconds: float, still_seconds: float) -> dict[str, str]:
+def _copied(
+    copied_at: datetime, watermark: int, age_seconds: float, still_seconds: float, as_of: datetime
+) -> dict[str, str]:
     """The copy for analysts of the issuer whose is oldest."""
     check = _fine()
     if age_seconds > COPY_LATE_SECONDS:
@@ -385,7 +387,9 @@ def _copied(copied_at: datetime, watermark: int, age_seconds: float, still_secon
             f"The watermark of the copies for analysts has stood still for {still_seconds / 3600:.0f} hours:"
             " a transaction is open."
         )
-    return check | {"copied_at": copied_at.astimezone(UTC).isoformat(), "watermark": str(watermark)}
+    instants = {"copied_at": copied_at, "as_of": as_of}
+    said = {name: instant.astimezone(UTC).isoformat() for name, instant in instants.items()}
+    return check | said | {"watermark": str(watermark)}
 
 
 def _failed(reason: str) -> dict[str, str]:

@@ -212,8 +212,8 @@ class ReimbursementMutations:
 
     @mutation(
         MerchantResult,
-        "Where a merchant is reimbursed to. Another account than before is told to the merchant, and one run passes it"
-        " over.",
+        "Where a merchant is reimbursed to. Another account than before is told to the merchant, and runs pass it over"
+        " until one of another day has.",
     )
     async def update_bank_account(self, info: Info, input: UpdateBankAccountInput) -> parties.Merchant:
         context = info.context

@@ -30,9 +30,9 @@ class BankAccount(
         sa.CheckConstraint(_ADDRESS_CHECK, name="postal_address"),
     ),
 ):
-    """Where a merchant is reimbursed to; the address is its holder's. `held`: another account than before, which one
-    run of reimbursements passes over, so that its merchant can object; `passed_over_by` is that run. `former_iban` is
-    the one before."""
+    """Where a merchant is reimbursed to; the address is its holder's. `held`: another account than before, which
+    runs of reimbursements pass over until one of another day has, so that its merchant can object; `passed_over_by` is
+    that run. `former_iban` is the one before."""
 
     merchant_id: UUID = column(references="merchants", unique=True)
     iban: str
@@ -104,7 +104,7 @@ async def update(
     postal_address: Address | None = None,
 ) -> Merchant:
     """A merchant's bank account, its own or, for the issuer's staff, any. Another IBAN than before is told to the
-    merchant, and the next run passes it over. Raises Refused: INVALID, NOT_FOUND."""
+    merchant, and runs pass it over until one of another day has. Raises Refused: INVALID, NOT_FOUND."""
     actor.require("updateBankAccount")
     if actor.role in MERCHANT and merchant_id not in (None, actor.merchant_id):
         raise Refused.not_found()

@@ -36,7 +36,7 @@ from domain.work import Work
 MOST_LINES: Final = 5_000
 """A merchant with more due lines gets several reimbursements in one run."""
 
-MOST_TRANSFERS: Final = 2_000
+MOST_TRANSFERS: Final = 10_000
 """What one file brings to the bank at most; what is left goes with the next run."""
 
 DEFAULT_BUSINESS_DAYS: Final = 5
@@ -131,7 +131,8 @@ async def reimburse(
 
 async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUID) -> TransferFile | None:
     """What is to be sent goes into this run's file, once. A merchant without a bank account waits until there is one;
-    one whose account has changed waits for one run. None when there is nothing to send. Raises Overtaken."""
+    one whose account has changed waits until a run of another day has passed it over. None when there is nothing to
+    send. Raises Overtaken."""
     job = await jobs.take_running(work, actor, job_id, run, message_id)
     made = await work.read(_FILE, job=job.id)
     if made:
@@ -149,8 +150,10 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
         if (reimbursement := taken[row["id"]]).status is ReimbursementStatus.PENDING
         and reimbursement.merchant_id not in waiting
     ]
+    today = calendar.today(work.now)
     for account in accounts.values():
-        if account.held:
+        # However many runs there are on one day: the merchant is to have the time to object.
+        if account.held and calendar.today(account.changed_at) < today:
             work.change(account, held=False, passed_over_by=job.id)
     if not sent:
         return None

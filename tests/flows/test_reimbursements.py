@@ -344,8 +344,12 @@ async def test_another_bank_account_asks_for_the_password_is_told_and_passed_ove
     assert "se termine par 0189" in mail["text"]
     assert CANOE_IBAN.replace(" ", "") not in mail["text"]
 
-    assert (await cast.run())["downloadUrl"] is None
-    assert [each["status"] for each in await cast.all()] == ["PENDING"]
+    for _ in range(2):
+        assert (await cast.run())["downloadUrl"] is None
+        assert [each["status"] for each in await cast.all()] == ["PENDING"]
+        assert (await cast.all())[0]["merchant"]["bankAccount"] == {"ibanLast4": "3000", "held": True}
+    await cast.world.freeze(MONDAY + timedelta(days=1))
+    assert (await cast.run())["downloadUrl"] is None, "the first run of another day"
     assert (await cast.all())[0]["merchant"]["bankAccount"] == {"ibanLast4": "3000", "held": False}
     await cast.run()
     assert [each["status"] for each in await cast.all()] == ["SENT"]

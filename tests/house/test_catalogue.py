@@ -37,6 +37,7 @@ CALLERS: Final = {
     "lateness": {APP, RELAY},
     "ask_for_copies": {RELAY},
     "reporting_state": {APP, RELAY},
+    "reporting_as_of": {APP},
     "check_transfer": set[str](),
     "seal_postings": set[str](),
 }

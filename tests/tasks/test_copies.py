@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -137,6 +137,7 @@ async def test_readyz_says_how_old_the_oldest_last_copy_is_and_goes_on(at_work: 
     status, fresh = await check()
     assert (status, fresh["status"], fresh["watermark"]) == (200, "ok", "8")
     assert fresh["copied_at"].endswith("+00:00")
+    assert datetime.fromisoformat(fresh["as_of"]) > datetime.fromisoformat(fresh["copied_at"]), "as inserted below"
     await _copied(at_work, timedelta(hours=1), watermark=8, still=timedelta(hours=40), waiting=0)
     assert (await check())[1]["status"] == "ok", "nothing happens at night"
     await _copied(at_work, timedelta(minutes=1), watermark=8, still=timedelta(hours=40), waiting=3)
