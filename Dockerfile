@@ -4,7 +4,10 @@ WORKDIR /src
 RUN python -m venv /opt/escarcelle
 COPY requirements.lock ./
 RUN /opt/escarcelle/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY requirements-node.lock ./
+RUN python -m venv .node && .node/bin/pip install --no-cache-dir --require-hashes -r requirements-node.lock
 COPY . .
+RUN .node/bin/python web/build.py
 RUN /opt/escarcelle/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim

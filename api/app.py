@@ -19,6 +19,7 @@ from api.live import Hub
 from api.schema import GRAPHQL_SCHEMA
 from api.sight import Counting, Sight
 from api.transport import Transport
+from api.web import WebClient, found_folder
 from domain.db import Database
 from domain.logs import without_words
 from domain.metrics import Pools, collecting
@@ -42,6 +43,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
         GRAPHQL_SCHEMA, partial(make_context, services), authorize=authorize, watcher=Counting()
     )
     pages = Pages(services, newest_revision)
+    client = WebClient(found_folder(), pages.unbuilt)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -72,13 +74,14 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/transfers/{token}", pages.transfers),
             Route("/reimbursements/{token}/{name}", pages.reimbursement),
             Route("/password/{token}", pages.password, methods=["GET", "POST"]),
-            Route("/payments/{id}", pages.space),
             Route("/mails", pages.mails),
-            Route("/", pages.home),
+            *client.routes(),
         ],
         middleware=[Middleware(Sight), Middleware(Headers)],
         lifespan=lifespan,
     )
+
+    app.router.default = client.screens_or(app.router.default)
 
     async def send_away() -> None:
         app.state.stopping = True

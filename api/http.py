@@ -76,8 +76,13 @@ _FORM: Final = """<h1>{title}</h1><form method="post">
 <input id="password" name="password" type="password" autocomplete="new-password" minlength="{length}" required autofocus
  aria-describedby="hint said"></p><p id="hint">{hint}</p><p id="said" role="alert"><b>{said}</b></p>
 <p><button>{button}</button></p></form>"""
-_SPACE: Final = Text(
-    "Ouvrez votre espace d’encaissement pour suivre cette demande.", "Open your till to follow this request."
+_UNBUILT: Final = Text(
+    "L’application web n’est pas construite sur ce serveur : il y faut Node ou l’accès aux paquets, puis"
+    " <code>bin/setup</code>.",
+    "The web client is not built on this server: it takes Node or access to packages, then <code>bin/setup</code>.",
+)
+_API_IS_AT: Final = Text(
+    "L’API GraphQL est à l’adresse <code>/graphql</code>.", "The GraphQL API is at <code>/graphql</code>."
 )
 _PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
 RELAY_LATE_SECONDS: Final = 60.0
@@ -337,16 +342,11 @@ class Pages:
         page = self._services.settings.mail_page_url
         return RedirectResponse(page) if page else PlainTextResponse("Not found\n", 404)
 
-    async def space(self, request: Request) -> Response:
-        """Where the button of a merchant's mail leads, until there are screens: it says what to open."""
+    async def unbuilt(self, request: Request) -> Response:
+        """What stands where the web client would, on a server that has none."""
         locale = asked_locale(request.headers.get("accept-language"))
-        return _page(200, locale, "Escarcelle", f"<p>{_SPACE.in_locale(locale)}</p>")
-
-    async def home(self, request: Request) -> Response:
-        """Where one has arrived."""
-        locale = asked_locale(request.headers.get("accept-language"))
-        said = Text("L’API GraphQL est à l’adresse", "The GraphQL API is at").in_locale(locale)
-        return _page(200, locale, "Escarcelle", f"<h1>Escarcelle</h1><p>{said} <code>/graphql</code>.</p>")
+        body = "".join(f"<p>{text.in_locale(locale)}</p>" for text in (_UNBUILT, _API_IS_AT))
+        return _page(404, locale, "Escarcelle", f"<h1>Escarcelle</h1>{body}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+// Writes src/generated/operations.ts from ../schema.graphql and the documents in src/**/*.graphql: the types of each
+// operation, and its text. A document that does not fit the schema stops the build. A document is a string in the
+// browser: no parser of GraphQL gets there.
+import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { codegen } from "@graphql-codegen/core";
+import * as operations from "@graphql-codegen/typescript-operations";
+import { Kind, parse, print, stripIgnoredCharacters, visit } from "graphql";
+
+const root = join(import.meta.dirname, "..");
+const source = join(root, "src");
+const target = join(source, "generated");
+
+const names = (await readdir(source, { recursive: true })).filter((name) => name.endsWith(".graphql")).sort();
+const documents = await Promise.all(
+  names.map(async (name) => ({ location: name, document: parse(await readFile(join(source, name), "utf-8")) })),
+);
+
+const written = await codegen({
+  schema: parse(await readFile(join(root, "..", "schema.graphql"), "utf-8")),
+  documents,
+  filename: "operations.ts",
+  config: {
+    // `__typename` is there when the document asks for it.
+    skipTypename: true,
+    immutableTypes: true,
+    enumType: "string-literal",
+    // GraphQL takes one where a list is asked for; we write the list.
+    arrayInputCoercion: false,
+    strictScalars: true,
+    scalars: {
+      // Exact decimals, and instants and days as ISO 8601 has them: all are strings on the way.
+      Date: "string",
+      DateTime: "string",
+      Decimal: "string",
+      Upload: "File",
+    },
+  },
+  pluginMap: { operations, texts: { plugin: texts } },
+  plugins: [{ operations: {} }, { texts: {} }],
+});
+await mkdir(target, { recursive: true });
+await writeFile(join(target, "operations.ts"), written);
+
+/**
+ * A constant for each operation: its text with the fragments that it uses, typed by what it takes and gives.
+ *
+ * @type {import("@graphql-codegen/plugin-helpers").PluginFunction}
+ */
+function texts(_schema, files) {
+  const definitions = files.flatMap((file) => file.document?.definitions ?? []);
+  const fragments = new Map(
+    definitions.filter((one) => one.kind === Kind.FRAGMENT_DEFINITION).map((one) => [one.name.value, one]),
+  );
+  const constants = definitions
+    .filter((one) => one.kind === Kind.OPERATION_DEFINITION)
+    .map((operation) => {
+      const parts = [operation, ...reached(operation, fragments)].map(print).join("\n");
+      const name = operation.name?.value;
+      if (name === undefined) throw new Error("an operation has a name, for its types");
+      const constant = `${capitalised(name)}Document`;
+      const types = capitalised(name) + capitalised(operation.operation);
+      const text = JSON.stringify(stripIgnoredCharacters(parts));
+      const typed = `TypedDocument<${types}, ${types}Variables>`;
+      return `export const ${constant} = ${text} as ${typed};`;
+    });
+  return { prepend: ['import type { TypedDocument } from "../lib/graphql";'], content: constants.join("\n") };
+}
+
+/** @param {string} word */
+function capitalised(word) {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+/**
+ * The fragments that a definition spreads, and those that they spread, each once.
+ *
+ * @param {import("graphql").DefinitionNode} definition
+ * @param {ReadonlyMap<string, import("graphql").FragmentDefinitionNode>} fragments
+ * @param {Set<import("graphql").FragmentDefinitionNode>} found
+ */
+function reached(definition, fragments, found = new Set()) {
+  visit(definition, {
+    FragmentSpread({ name }) {
+      const fragment = fragments.get(name.value);
+      if (fragment && !found.has(fragment)) {
+        found.add(fragment);
+        reached(fragment, fragments, found);
+      }
+    },
+  });
+  return found;
+}

@@ -1,0 +1,121 @@
+import { createHash } from "node:crypto";
+import { readFile, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig, type Plugin } from "vite";
+import { icons } from "./scripts/icons.ts";
+
+const WORKER = "service-worker.js";
+
+export default defineConfig({
+  plugins: [svelte(), drawn(), shell(), compressed()],
+  build: {
+    target: "es2023",
+    modulePreload: { polyfill: false },
+    // The policy of the page allows no data: but for pictures, and files that are named last for ever.
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 5_000,
+    reportCompressedSize: false,
+    rolldownOptions: {
+      checks: { moduleLevelDirective: false },
+      input: { index: "index.html", graphiql: "graphiql/index.html", "service-worker": "src/service-worker.ts" },
+      output: {
+        entryFileNames: ({ name }) => (name === "service-worker" ? WORKER : "assets/[name]-[hash].js"),
+      },
+    },
+  },
+  server: {
+    // `npm run dev` shows what is edited at once; the API is that of bin/dev, which must run.
+    proxy: Object.fromEntries(
+      [
+        "/graphql",
+        "/files",
+        "/mails",
+        "/p",
+        "/password",
+        "/reimbursements/",
+        "/statements/",
+        "/templates",
+        "/transfers/",
+      ].map((path) => [`^${path}`, { target: "http://127.0.0.1:8000", ws: path === "/graphql" }]),
+    ),
+  },
+});
+
+/** The icons, beside the page. */
+function drawn(): Plugin {
+  return {
+    name: "icons",
+    apply: "build",
+    generateBundle() {
+      for (const [fileName, source] of Object.entries(icons())) this.emitFile({ type: "asset", fileName, source });
+    },
+  };
+}
+
+/** Tells the service worker what the shell is: the page, and all that its screens load. GraphiQL is no part of it. Any
+ * change of it makes another worker. */
+function shell(): Plugin {
+  return {
+    name: "shell",
+    apply: "build",
+    enforce: "post",
+    generateBundle(_options, bundle) {
+      const chunks = Object.values(bundle).filter((one) => one.type === "chunk");
+      const page = chunks.find((chunk) => chunk.isEntry && chunk.name === "index");
+      const [worker, html] = [bundle[WORKER], bundle["index.html"]];
+      if (page === undefined || worker?.type !== "chunk" || html?.type !== "asset") return this.error("no shell");
+      const files = new Set(
+        [...String(html.source).matchAll(/(?:src|href)="\/([^"]+)"/g)].map(([, path = ""]) => path),
+      );
+      const reached = new Set([page]);
+      for (const chunk of reached) {
+        const { importedCss = [], importedAssets = [] } = chunk.viteMetadata ?? {};
+        for (const file of [chunk.fileName, ...importedCss, ...importedAssets]) files.add(file);
+        for (const name of [...chunk.imports, ...chunk.dynamicImports]) {
+          const next = bundle[name];
+          if (next?.type === "chunk") reached.add(next);
+        }
+      }
+      const version = createHash("sha256")
+        .update(String(html.source))
+        .update([...files].join())
+        .digest("hex");
+      worker.code = worker.code
+        .replaceAll("__SHELL__", JSON.stringify([...files].map((file) => `/${file}`)))
+        .replaceAll("__VERSION__", JSON.stringify(version.slice(0, 12)));
+    },
+  };
+}
+
+/** Beside each text file its brotli and gzip form, where that is smaller. */
+function compressed(): Plugin {
+  let folder = "";
+  return {
+    name: "compressed",
+    apply: "build",
+    configResolved(config) {
+      folder = join(config.root, config.build.outDir);
+    },
+    async closeBundle() {
+      const names = await readdir(folder, { recursive: true });
+      await Promise.all(names.filter((name) => /\.(?:css|html|js|svg|webmanifest)$/.test(name)).map(compress));
+    },
+  };
+
+  async function compress(name: string) {
+    const path = join(folder, name);
+    const plain = await readFile(path);
+    // The highest quality takes seconds for what is large, and saves little.
+    const params = { [constants.BROTLI_PARAM_QUALITY]: plain.length > 500_000 ? 7 : 11 };
+    const forms = {
+      br: await promisify(brotliCompress)(plain, { params }),
+      gz: await promisify(gzip)(plain, { level: 9 }),
+    };
+    for (const [ending, made] of Object.entries(forms)) {
+      if (made.length < plain.length) await writeFile(`${path}.${ending}`, made);
+    }
+  }
+}
