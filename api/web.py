@@ -4,6 +4,7 @@ It is built apart (web/build.py); a server without it runs, and says at `/` what
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ _GRAPHIQL: Final = (
 )
 _PERMISSIONS: Final = (
     "camera=(self), screen-wake-lock=(self), clipboard-write=(self), fullscreen=(self),"
-    " geolocation=(), microphone=(), payment=(), usb=(), serial=(), bluetooth=(), midi=(), display-capture=()"
+    " geolocation=(), microphone=(), payment=(), usb=(), serial=(), midi=(), display-capture=()"
 )
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ASKED_AGAIN: Final = "no-cache"
@@ -158,9 +159,10 @@ def _answer(request: Request, file: _File, cached: str, policy: str) -> Response
 
 def _accepts(request: Request, coding: str) -> bool:
     for given in request.headers.get("accept-encoding", "").lower().split(","):
-        name, _, quality = given.replace(" ", "").partition(";")
-        if name == coding:
-            return quality.rstrip("0").rstrip(".") != "q="
+        name, _, quality = given.partition(";")
+        if name.strip() == coding:
+            # `q=0`, `q=0.000`: not at all.
+            return not re.fullmatch(r"\s*q=0(\.0*)?\s*", quality)
     return False
 
 

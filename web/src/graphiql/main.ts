@@ -13,7 +13,8 @@ type Parameters = { query: string; operationName?: string | null; variables?: Re
 type Options = { headers?: Record<string, unknown>; documentAST?: { definitions: readonly Definition[] } };
 type Definition = { kind: string; operation?: string; name?: { value: string } | undefined };
 
-const START = `# {"authorization": "Bearer …"} among the headers, or the cookie of who is signed in, says who asks.
+const START = `# Who asks: the session of this browser, or
+# {"authorization": "Bearer …"} among the headers.
 
 {
   viewer {

@@ -1,0 +1,137 @@
+"""What all screens stand on: addresses, offline, headers, GraphiQL."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from api.web import NOT_SCREENS
+from tests.browser import LANGUAGES, Visitor, accessible, fits, until_served_offline, visiting
+from tests.flows.cast import Cast, assembled
+from tests.world import PASSWORD, Running, World
+
+_SIGNS_IN = """async ([issuer, login, password]) => {
+    const query = `mutation ($input: SignInInput!) { signIn(input: $input) { __typename } }`;
+    const body = JSON.stringify({ query, variables: { input: { issuer, login, password } } });
+    const headers = { "content-type": "application/json", "x-escarcelle-client": "tests" };
+    return (await fetch("/graphql", { method: "POST", headers, body })).json();
+}"""
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
+    """The cast of the payment requests."""
+    async with assembled(world, running) as everyone:
+        yield everyone
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_the_first_screen_is_accessible_and_fits(browser: Browser, running: Running, language: str) -> None:
+    async with visiting(browser, running.url, language=language) as someone:
+        page = await someone.page()
+        said = {"fr": "Personne n’est connecté.", "en": "Nobody is signed in."}[language]
+        await expect(page.get_by_role("status")).to_have_text(said)
+        await expect(page.locator("html")).to_have_attribute("lang", language)
+        await accessible(page)
+        await fits(page)
+
+
+async def test_a_deep_link_and_a_reload_lead_to_the_screen(page: Page) -> None:
+    for address in ("/payments/bm90aGluZw", "/vouchers", "/a/screen/of/tomorrow?status=PAID#row"):
+        answer = await page.goto(address)
+        assert answer is not None
+        assert answer.status == 200
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Escarcelle")
+        await page.reload()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Escarcelle")
+        assert page.url.endswith(address)
+
+
+async def test_what_is_not_there_is_not_found(visitor: Visitor, running: Running) -> None:
+    page = await visitor.context.new_page()
+    for address in ("/assets/nothing.js", "/nothing.png", *(f"/{name}/x/y" for name in NOT_SCREENS)):
+        answer = await page.goto(address)
+        assert answer is not None
+        assert answer.status == 404, address
+        visitor.wrong.expected("404")
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
+        assert (await http.get("/payments/x")).status_code == 404, "a program wants no page"
+        assert (await http.post("/payments/x", headers={"accept": "text/html"})).status_code == 404
+
+
+async def test_the_shell_is_there_without_a_network(visitor: Visitor) -> None:
+    page = await visitor.page()
+    await until_served_offline(page)
+    await page.reload()
+    await visitor.context.set_offline(True)
+    await page.goto("/payments/bm90aGluZw")
+    await expect(page.get_by_role("status")).to_have_text("Le serveur ne répond pas.")
+    visitor.wrong.expected("ERR_INTERNET_DISCONNECTED")
+    kept = await page.evaluate(
+        "caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name))))"
+        ".then((all) => Promise.all(all.map((cache) => cache.keys())))"
+        ".then((all) => all.flat().map((request) => new URL(request.url).pathname))"
+    )
+    assert "/" in kept
+    assert [path for path in kept if path.startswith("/graph")] == [], "nothing of people or money, and no GraphiQL"
+
+
+async def test_it_can_be_installed(page: Page, running: Running) -> None:
+    await page.goto("/")
+    session = await page.context.new_cdp_session(page)
+    manifest = await session.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    assert (await session.send("Page.getInstallabilityErrors"))["installabilityErrors"] in (
+        [],
+        # Profiles of tests are like private windows.
+        [{"errorId": "in-incognito", "errorArguments": []}],
+    )
+
+
+async def test_graphiql_asks_and_listens_with_the_session_of_who_is_signed_in(visitor: Visitor, cast: Cast) -> None:
+    await cast.ask("40,00", label="Location de canoë")
+    page = await visitor.page("/graphiql")
+    answers = page.get_by_label("Result Window")
+    run = page.get_by_role("button", name="Execute query")
+    # Before its editors stand, GraphiQL drops what it is told.
+    await expect(page.locator(".monaco-editor .view-lines")).to_have_count(4)
+    await run.click()
+    await expect(answers).to_contain_text('"viewer": null')
+    signed_in = await page.evaluate(_SIGNS_IN, [cast.world.slug, "p001", PASSWORD])
+    assert signed_in == {"data": {"signIn": {"__typename": "Session"}}}
+    await run.click()
+    await expect(answers).to_contain_text('"name": "P001"')
+    await page.get_by_label("Operations editor").get_by_role("textbox").focus()
+    await page.keyboard.press("Control+a")
+    await page.keyboard.insert_text("subscription { paymentRequestChanges { paymentRequest { status label } } }")
+    await run.click()
+    await expect(answers).to_contain_text("Location de canoë")
+    request = await cast.ask("12,00", label="Gilet de sauvetage")
+    await expect(answers).to_contain_text("Gilet de sauvetage")
+    await cast.pay(request)
+    await expect(answers).to_contain_text('"status": "ACCEPTED"')
+    await page.get_by_role("button", name="Stop query").click()
+
+
+async def test_every_answer_says_what_a_page_may_do(running: Running) -> None:
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
+        page = await http.get("/")
+        again = await http.get("/", headers={"if-none-match": page.headers["etag"]})
+        (script,) = [part.split('"')[0] for part in page.text.split('src="')[1:]]
+        plain = await http.get(script, headers={"accept-encoding": "br;q=0, gzip;q=0.0"})
+        packed = {name: await http.get(script, headers={"accept-encoding": name}) for name in ("br", "gzip")}
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in page.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["cache-control"] == "no-cache"
+    assert (again.status_code, again.content) == (304, b"")
+    assert plain.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert "content-encoding" not in plain.headers
+    for name, answer in packed.items():
+        assert (answer.status_code, answer.headers["content-encoding"]) == (200, name)
+        assert int(answer.headers["content-length"]) < len(plain.content) / 2
+    assert packed["gzip"].content == plain.content
