@@ -14,7 +14,9 @@ from tests.world import PASSWORD, Running, World
 _SIGNS_IN = """async ([issuer, login, password]) => {
     const query = `mutation ($input: SignInInput!) { signIn(input: $input) { __typename } }`;
     const body = JSON.stringify({ query, variables: { input: { issuer, login, password } } });
-    const headers = { "content-type": "application/json", "x-escarcelle-client": "tests" };
+    const headers = {
+        "content-type": "application/json", "x-escarcelle-client": "tests", "x-escarcelle-session": "cookie",
+    };
     return (await fetch("/graphql", { method: "POST", headers, body })).json();
 }"""
 
@@ -104,12 +106,12 @@ async def test_graphiql_asks_and_listens_with_the_session_of_who_is_signed_in(vi
     assert signed_in == {"data": {"signIn": {"__typename": "Session"}}}
     await run.click()
     await expect(answers).to_contain_text('"name": "P001"')
-    await page.get_by_label("Operations editor").get_by_role("textbox").focus()
+    await page.locator(".graphiql-query-editor .view-lines").click()
     await page.keyboard.press("Control+a")
     await page.keyboard.insert_text("subscription { paymentRequestChanges { paymentRequest { status label } } }")
     await run.click()
     await expect(answers).to_contain_text("Location de canoë")
-    request = await cast.ask("12,00", label="Gilet de sauvetage")
+    request = await cast.ask("30,00", label="Gilet de sauvetage")
     await expect(answers).to_contain_text("Gilet de sauvetage")
     await cast.pay(request)
     await expect(answers).to_contain_text('"status": "ACCEPTED"')
