@@ -27,4 +27,4 @@ class WebClient(BuildHookInterface[Any]):
         """Before the wheel is filled."""
         if version != "editable":
             subprocess.run([sys.executable, _BUILD], check=True)
-            build_data["force_include"][str(_ROOT / "web" / "dist")] = "api/client"
+            build_data["force_include"][str(_ROOT / "web" / "dist")] = "api/built"

@@ -44,14 +44,13 @@ _ENDINGS: Final = {"br": ".br", "gzip": ".gz"}
 
 _MEDIA_TYPES: Final = {".webmanifest": "application/manifest+json", ".js": "text/javascript", ".ttf": "font/ttf"}
 _PAGE: Final = "index.html"
-_GRAPHIQL_PAGE: Final = "graphiql/index.html"
 _SCREEN: Final = Route("/{screen:path}", lambda request: Response())
 """Never asked: what the log and the counters call every screen."""
 
 
 def found_folder() -> Path:
     """Where the built client is, or would be: in the installed package, or beside it in a checkout."""
-    packed = Path(__file__).parent / "client"
+    packed = Path(__file__).parent / "built"
     return packed if packed.is_dir() else Path(__file__).parent.parent / "web" / "dist"
 
 
@@ -65,21 +64,42 @@ class _File:
     packed: Mapping[str, Path]
 
 
+class _Build:
+    """The files of one built folder, found again when there is another build."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found_in: object = None
+        self._files: dict[str, _File] = {}
+
+    def file(self, name: str) -> _File | None:
+        """By its name in the folder."""
+        try:
+            page = (self._folder / _PAGE).stat()
+        except FileNotFoundError:
+            return None
+        if self._found_in != (page.st_mtime_ns, page.st_ino):
+            self._files = _files_in(self._folder)
+            self._found_in = (page.st_mtime_ns, page.st_ino)
+        file = self._files.get(name)
+        return file if file is not None and file.path.is_file() else None
+
+
 class WebClient:
-    """The files of one build, found again when there is another. `unbuilt` answers where there is none."""
+    """The client and GraphiQL, from the folder of both. `unbuilt` answers where they are not built."""
 
     def __init__(self, folder: Path, unbuilt: Callable[[Request], Awaitable[Response]]) -> None:
-        self._folder = folder
+        self._client = _Build(folder / "client")
+        self._graphiql = _Build(folder / "graphiql")
         self._unbuilt = unbuilt
-        self._build: object = None
-        self._files: dict[str, _File] = {}
 
     def routes(self) -> list[Route]:
         """Those that are nobody else's. Screens come by way of `screens_or`."""
         return [
             Route("/", self._screen),
             Route("/assets/{name}", self._asset),
-            Route("/graphiql", self._graphiql),
+            Route("/graphiql", self._graphiql_page),
+            Route("/graphiql/assets/{name}", self._graphiql_asset),
         ]
 
     def screens_or(self, otherwise: ASGIApp) -> ASGIApp:
@@ -100,35 +120,31 @@ class WebClient:
         if request.method not in ("GET", "HEAD"):
             return None
         path = request.url.path.removeprefix("/")
-        if "/" not in path and path != _PAGE and (file := self._found(path)):
+        if "/" not in path and path != _PAGE and (file := self._client.file(path)):
             return _answer(request, file, _ASKED_AGAIN, _CLIENT)
         return await self._screen(request) if _is_screen(request, path) else None
 
     async def _screen(self, request: Request) -> Response:
-        file = self._found(_PAGE)
+        file = self._client.file(_PAGE)
         return await self._unbuilt(request) if file is None else _answer(request, file, _ASKED_AGAIN, _CLIENT)
 
-    async def _graphiql(self, request: Request) -> Response:
-        file = self._found(_GRAPHIQL_PAGE)
+    async def _asset(self, request: Request) -> Response:
+        # A worker lives by the policy of its own file.
+        return _asset_of(self._client, request, _CLIENT)
+
+    async def _graphiql_page(self, request: Request) -> Response:
+        file = self._graphiql.file(_PAGE)
         return await self._unbuilt(request) if file is None else _answer(request, file, _ASKED_AGAIN, _GRAPHIQL)
 
-    async def _asset(self, request: Request) -> Response:
-        file = self._found(f"assets/{request.path_params['name']}")
-        if file is None:
-            raise HTTPException(404)
-        # A worker lives by the policy of its own file.
-        return _answer(request, file, _FOR_EVER, _CLIENT)
+    async def _graphiql_asset(self, request: Request) -> Response:
+        return _asset_of(self._graphiql, request, _GRAPHIQL)
 
-    def _found(self, name: str) -> _File | None:
-        try:
-            build = (self._folder / _PAGE).stat()
-        except FileNotFoundError:
-            return None
-        if self._build != (build.st_mtime_ns, build.st_ino):
-            self._files = _built_in(self._folder)
-            self._build = (build.st_mtime_ns, build.st_ino)
-        file = self._files.get(name)
-        return file if file is not None and file.path.is_file() else None
+
+def _asset_of(build: _Build, request: Request, policy: str) -> Response:
+    file = build.file(f"assets/{request.path_params['name']}")
+    if file is None:
+        raise HTTPException(404)
+    return _answer(request, file, _FOR_EVER, policy)
 
 
 def _is_screen(request: Request, path: str) -> bool:
@@ -166,7 +182,7 @@ def _accepts(request: Request, coding: str) -> bool:
     return False
 
 
-def _built_in(folder: Path) -> dict[str, _File]:
+def _files_in(folder: Path) -> dict[str, _File]:
     """Every file by its name in the folder."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
     return {

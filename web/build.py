@@ -18,12 +18,25 @@ from typing import Final
 
 WEB: Final = Path(__file__).resolve().parent
 DIST: Final = WEB / "dist"
-_SCHEMA: Final = WEB.parent / "schema.graphql"
 _MODULES: Final = WEB / "node_modules"
 _OLDEST_NODE: Final = (20, 19)
-_NOT_SOURCES: Final = frozenset({"dist", "node_modules", "generated", "__pycache__"})
-_BUILT: Final = DIST / ".sources"
-"""What it was built from; written last, so that a build that was interrupted is done again."""
+_PARTS: Final = {
+    "client": ("index.html", "public", "src", "scripts", "../schema.graphql"),
+    "graphiql": ("graphiql",),
+}
+"""What is built, each into a folder of its own in DIST, and what it is made of beside _SETTINGS."""
+
+_SETTINGS: Final = (
+    ".npmrc",
+    "package.json",
+    "package-lock.json",
+    "svelte.config.js",
+    "tsconfig.json",
+    "vite.config.ts",
+)
+_OF_WHAT: Final = ".sources"
+"""The file in a built folder that tells what it was built from. It is written last: a build that was interrupted is done
+again."""
 
 _INSTALLED: Final = _MODULES / ".installed"
 _CHECKS: Final = (
@@ -75,17 +88,21 @@ def found_node() -> tuple[str, list[str]]:
 
 
 def is_current() -> bool:
-    """Whether what is built was built from these sources."""
-    return _BUILT.is_file() and _BUILT.read_text(encoding="ascii") == _digest(_sources())
+    """Whether all that is built was built from these sources."""
+    return all(_was_built_from(part) == _digest(_sources(part)) for part in _PARTS)
 
 
 def _build(node: str, npm: list[str]) -> None:
     print("Building the web client", file=sys.stderr)
-    sources = _digest(_sources())
     _install(npm, all_of_it="--with-checks" in sys.argv)
-    _run(node, str(WEB / "scripts" / "types.js"))
-    _run(node, str(_MODULES / "vite" / "bin" / "vite.js"), "build", "--logLevel", "warn")
-    _BUILT.write_text(sources, encoding="ascii")
+    for part in _PARTS:
+        sources = _digest(_sources(part))
+        if _was_built_from(part) != sources:
+            if part == "client":
+                _run(node, str(WEB / "scripts" / "types.js"))
+            mode = [] if part == "client" else ["--mode", part]
+            _run(node, str(_MODULES / "vite" / "bin" / "vite.js"), "build", "--logLevel", "warn", *mode)
+            (DIST / part / _OF_WHAT).write_text(sources, encoding="ascii")
 
 
 def _check() -> None:
@@ -119,21 +136,29 @@ def _run(*command: str) -> None:
     subprocess.run(command, cwd=WEB, stdout=sys.stderr, check=True)
 
 
-def _sources() -> list[Path]:
-    return [*_under(WEB), _SCHEMA]
+def _was_built_from(part: str) -> str | None:
+    file = DIST / part / _OF_WHAT
+    return file.read_text(encoding="ascii") if file.is_file() else None
 
 
-def _under(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name not in _NOT_SOURCES:
-            yield from _under(path) if path.is_dir() else [path]
+def _sources(part: str) -> list[Path]:
+    return [path for name in (*_SETTINGS, *_PARTS[part]) for path in _under(WEB / name)]
+
+
+def _under(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for inner in sorted(path.iterdir()):
+        if inner.name != "generated":
+            yield from _under(inner)
 
 
 def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(WEB.parent)} {len(content)}\n".encode())
+        digest.update(f"{path.name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
 

@@ -1,47 +1,65 @@
 import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { brotliCompress, constants, gzip } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig, type Plugin } from "vite";
+import { defineConfig, type Plugin, type UserConfig } from "vite";
 import { icons } from "./scripts/icons.ts";
 
 const WORKER = "service-worker.js";
 
-export default defineConfig({
-  plugins: [svelte(), drawn(), shell(), compressed()],
-  build: {
+/** The client, into dist/client; with `--mode graphiql`, GraphiQL, into dist/graphiql: it is large, and seldom changes. */
+export default defineConfig(({ mode }) => {
+  const common: UserConfig["build"] = {
     target: "es2023",
+    emptyOutDir: true,
     modulePreload: { polyfill: false },
-    // The policy of the page allows no data: but for pictures, and files that are named last for ever.
+    // The policy of the page allows no data: but for pictures, and what has a name of its own is kept for ever.
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 5_000,
     reportCompressedSize: false,
-    rolldownOptions: {
-      checks: { moduleLevelDirective: false, pluginTimings: false },
-      input: { index: "index.html", graphiql: "graphiql/index.html", "service-worker": "src/service-worker.ts" },
-      output: {
-        entryFileNames: ({ name }) => (name === "service-worker" ? WORKER : "assets/[name]-[hash].js"),
+  };
+  const checks = { moduleLevelDirective: false, pluginTimings: false };
+  if (mode === "graphiql") {
+    return {
+      root: "graphiql",
+      base: "/graphiql/",
+      plugins: [compressed()],
+      build: { ...common, outDir: "../dist/graphiql", rolldownOptions: { checks } },
+    };
+  }
+  return {
+    plugins: [svelte(), drawn(), shell(), compressed()],
+    build: {
+      ...common,
+      outDir: "dist/client",
+      rolldownOptions: {
+        checks,
+        input: { index: "index.html", "service-worker": "src/service-worker.ts" },
+        output: {
+          entryFileNames: ({ name }) => (name === "service-worker" ? WORKER : "assets/[name]-[hash].js"),
+        },
       },
     },
-  },
-  server: {
-    // `npm run dev` shows what is edited at once; the API is that of bin/dev, which must run.
-    proxy: Object.fromEntries(
-      [
-        "/graphql",
-        "/files",
-        "/mails",
-        "/p",
-        "/password",
-        "/reimbursements/",
-        "/statements/",
-        "/templates",
-        "/transfers/",
-      ].map((path) => [`^${path}`, { target: "http://127.0.0.1:8000", ws: path === "/graphql" }]),
-    ),
-  },
+    server: {
+      // `npm run dev` shows what is edited at once; the API is that of bin/dev, which must run.
+      proxy: Object.fromEntries(
+        [
+          "files",
+          "graphiql",
+          "graphql",
+          "mails",
+          "p",
+          "password",
+          "reimbursements",
+          "statements",
+          "templates",
+          "transfers",
+        ].map((name) => [`^/${name}(?:/[^/]+/|$)`, { target: "http://127.0.0.1:8000", ws: name === "graphql" }]),
+      ),
+    },
+  };
 });
 
 /** The icons, beside the page. */
@@ -97,7 +115,7 @@ function compressed(): Plugin {
     name: "compressed",
     apply: "build",
     configResolved(config) {
-      folder = join(config.root, config.build.outDir);
+      folder = resolve(config.root, config.build.outDir);
     },
     async closeBundle() {
       const names = await readdir(folder, { recursive: true });

@@ -114,7 +114,7 @@ async def test_graphiql_asks_and_listens_with_the_session_of_who_is_signed_in(vi
     request = await cast.ask("30,00", label="Gilet de sauvetage")
     await expect(answers).to_contain_text("Gilet de sauvetage")
     await cast.pay(request)
-    await expect(answers).to_contain_text('"status": "ACCEPTED"')
+    await expect(answers).to_contain_text('"status": "VALIDATED"')
     await page.get_by_role("button", name="Stop query").click()
 
 
