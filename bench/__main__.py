@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench import plots
-from bench.lines import busy_merchant, copying, deadlines, excel, listing, pay, relay, subscribers, vouchers
+from bench.lines import busy_merchant, client, copying, deadlines, excel, listing, pay, relay, subscribers, vouchers
 from bench.measuring import Curves, Figure, Size, busy_share, machine, machine_time
 from bench.stage import new_servers
 
@@ -41,6 +41,7 @@ LINES: Final = {
     "deadlines": _Line(deadlines.measure, deadlines.curve, deadlines.SERVERS),
     "copy": _Line(copying.measure, copying.curve),
     "excel": _Line(excel.measure, excel.curve, 0),
+    "client": _Line(client.measure, client.curve, 0),
 }
 
 _BEGINS, _ENDS = "<!-- written by python -m bench --write: begin -->", "<!-- end -->"

@@ -10,7 +10,10 @@ from urllib.parse import quote, urlencode
 
 from tests.hostile.documents import SPLINTERS, Documents
 
-PATHS = ("/graphql", "/", "/livez", "/readyz", "/p/x", "/files/x", "/password/x", "/payments/x", "/mails")
+PATHS = (
+    "/graphql", "/", "/livez", "/readyz", "/p/x", "/files/x", "/password/x", "/payments/x", "/mails", "/graphiql",
+    "/assets/x", "/graphiql/assets/x", "/icon.svg",
+)  # fmt: skip
 """Every route."""
 
 

@@ -24,6 +24,7 @@ def test_a_quick_line_says_how_it_stands_to_its_limit_and_its_books_agree() -> N
 def test_every_line_is_measured_and_drawn() -> None:
     assert list(LINES) == [
         "pay", "busy-merchant", "vouchers", "list", "subscribers", "relay", "deadlines", "copy", "excel",
+        "client",
     ]  # fmt: skip
 
 
