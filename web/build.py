@@ -35,7 +35,7 @@ _SETTINGS: Final = (
     "vite.config.ts",
 )
 _OF_WHAT: Final = ".sources"
-"""The file in a built folder that says of what it was made; written last, so that what was interrupted is done again."""
+"""The file in a built folder that says of what it was made; written last, so that what broke off is done again."""
 
 _INSTALLED: Final = _MODULES / ".installed"
 _CHECKS: Final = (
