@@ -7,8 +7,8 @@ RUN /opt/escarcelle/bin/pip install --no-cache-dir --require-hashes -r requireme
 COPY requirements-node.lock ./
 RUN python -m venv .node && .node/bin/pip install --no-cache-dir --require-hashes -r requirements-node.lock
 COPY . .
-RUN .node/bin/python web/build.py
-RUN /opt/escarcelle/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN .node/bin/python web/build.py && \
+    /opt/escarcelle/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /nonexistent escarcelle

@@ -46,17 +46,9 @@ export default defineConfig(({ mode }) => {
       // `npm run dev` shows what is edited at once; the API is that of bin/dev, which must run.
       proxy: Object.fromEntries(
         [
-          "files",
-          "graphiql",
-          "graphql",
-          "mails",
-          "p",
-          "password",
-          "reimbursements",
-          "statements",
-          "templates",
-          "transfers",
-        ].map((name) => [`^/${name}(?:/[^/]+/|$)`, { target: "http://127.0.0.1:8000", ws: name === "graphql" }]),
+          "^/(?:files|graphiql|graphql|mails|p|password|statements|templates|transfers)(?:[/?]|$)",
+          "^/(?:reimbursements|vouchers)/[^/]+/",
+        ].map((addresses) => [addresses, { target: "http://127.0.0.1:8000", ws: true }]),
       ),
     },
   };

@@ -5,7 +5,7 @@ import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { codegen } from "@graphql-codegen/core";
 import * as operations from "@graphql-codegen/typescript-operations";
-import { Kind, parse, print, stripIgnoredCharacters, visit } from "graphql";
+import { Kind, parse, print, Source, stripIgnoredCharacters, visit } from "graphql";
 
 const root = join(import.meta.dirname, "..");
 const source = join(root, "src");
@@ -13,7 +13,10 @@ const target = join(source, "generated");
 
 const names = (await readdir(source, { recursive: true })).filter((name) => name.endsWith(".graphql")).sort();
 const documents = await Promise.all(
-  names.map(async (name) => ({ location: name, document: parse(await readFile(join(source, name), "utf-8")) })),
+  names.map(async (name) => {
+    const text = await readFile(join(source, name), "utf-8");
+    return { location: name, document: parse(new Source(text, `src/${name}`)) };
+  }),
 );
 
 const written = await codegen({
@@ -33,6 +36,7 @@ const written = await codegen({
       Date: "string",
       DateTime: "string",
       Decimal: "string",
+      ID: "string",
       Upload: "File",
     },
   },
