@@ -1,3 +1,5 @@
+import { current } from "./language.svelte";
+
 /** The text of an operation; what it takes and gives is known to the type checker alone. */
 export type TypedDocument<Result, Variables> = string & {
   readonly __types?: (variables: Variables) => Result;
@@ -13,22 +15,97 @@ export class Failed extends Error {
   }
 }
 
+/** What the rules do not allow, in the server's words. `problems` name the fields they are about. */
+export class Refused extends Error {
+  readonly code: string;
+  readonly problems: readonly { readonly path: readonly string[]; readonly message: string }[];
+  readonly retryAfterSeconds: number | null;
+
+  constructor(refusal: Refusal) {
+    super(refusal.message);
+    this.code = refusal.code;
+    this.problems = refusal.problems;
+    this.retryAfterSeconds = refusal.retryAfterSeconds;
+  }
+}
+
+interface Refusal {
+  readonly __typename: "Refusal";
+  readonly code: string;
+  readonly message: string;
+  readonly problems: readonly { readonly path: readonly string[]; readonly message: string }[];
+  readonly retryAfterSeconds: number | null;
+}
+
+/** What an operation gives when it is not refused. */
+export type Granted<Result> = Exclude<Result[keyof Result], Refusal>;
+
+type Listener = (code: string) => void;
+const listeners = new Set<Listener>();
+
+/** Hear of every answer that says the session has ended, or that the password must be changed first. */
+export function onLockedOut(listener: Listener): void {
+  listeners.add(listener);
+}
+
 /** Ask the server. Throws Failed for an answer without data, TypeError when there is no answer. */
 export async function ask<Result, Variables>(
   document: TypedDocument<Result, Variables>,
   variables: Variables,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Result> {
+  const { body, type } = packed({ query: document, variables });
   const response = await fetch("/graphql", {
     method: "POST",
-    headers: { "content-type": "application/json", accept: "application/json", "x-escarcelle-client": "web" },
-    body: JSON.stringify({ query: document, variables }),
+    headers: {
+      ...type,
+      accept: "application/json",
+      "accept-language": current.language,
+      "x-escarcelle-client": "web",
+      ...headers,
+    },
+    body,
   });
   const answer: Answer<Result> = await response.json();
-  if (answer.data == null) {
+  if (answer.data == null || answer.errors !== undefined) {
     const [error] = answer.errors ?? [];
-    throw new Failed(error?.message ?? response.statusText, error?.extensions?.code);
+    const code = error?.extensions?.code;
+    if (code !== undefined) for (const listener of listeners) listener(code);
+    throw new Failed(error?.message ?? response.statusText, code);
   }
   return answer.data;
+}
+
+/** Have something done: the mutation's one field. Throws Refused, and what `ask` throws. */
+export async function perform<Result extends object, Variables>(
+  document: TypedDocument<Result, Variables>,
+  variables: Variables,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Granted<Result>> {
+  const [given] = Object.values(await ask(document, variables, headers)) as (Granted<Result> | Refusal)[];
+  if (isRefusal(given)) throw new Refused(given);
+  return given as Granted<Result>;
+}
+
+function isRefusal(given: unknown): given is Refusal {
+  return typeof given === "object" && given !== null && (given as Partial<Refusal>).__typename === "Refusal";
+}
+
+/** As JSON; with files in it, as the multipart request specification has them. */
+function packed(operation: { query: string; variables: unknown }): {
+  body: BodyInit;
+  type: Record<string, string>;
+} {
+  const files: [string, File][] = [];
+  const text = JSON.stringify(operation, function replaced(this: unknown, key: string, value: unknown) {
+    return value instanceof File ? (files.push([key, value]), null) : value;
+  });
+  if (files.length === 0) return { body: text, type: { "content-type": "application/json" } };
+  const form = new FormData();
+  form.set("operations", text);
+  form.set("map", JSON.stringify(Object.fromEntries(files.map(([name], n) => [n, [`variables.input.${name}`]]))));
+  files.forEach(([, file], n) => form.set(String(n), file));
+  return { body: form, type: {} };
 }
 
 interface Answer<Result> {

@@ -1,0 +1,58 @@
+import { ViewerDocument, SignOutDocument, type ViewerQuery } from "../generated/operations";
+import { ask, onLockedOut } from "./graphql";
+import { hangUp } from "./live.svelte";
+
+export type Viewer = NonNullable<ViewerQuery["viewer"]>;
+export type Role = Viewer["user"]["role"];
+
+/** Who is signed in: `undefined` until the server has said, null when nobody is. */
+class Session {
+  viewer = $state<Viewer | null | undefined>(undefined);
+  /** Whether a session has ended by itself: signing in leads back to the same screen. */
+  ended = $state(false);
+  /** Whether the server could not be reached at all. */
+  unreached = $state(false);
+  /** By how much the issuer's clock is ahead of this device's, in milliseconds. */
+  #ahead = 0;
+
+  /** Ask who is signed in. */
+  async load(): Promise<void> {
+    this.unreached = false;
+    try {
+      this.enter((await ask(ViewerDocument, {})).viewer);
+    } catch (error) {
+      if (error instanceof TypeError) this.unreached = true;
+      else this.viewer = null;
+    }
+  }
+
+  enter(viewer: Viewer | null): void {
+    this.viewer = viewer;
+    this.ended = false;
+    if (viewer) this.#ahead = Date.parse(viewer.issuer.now) - Date.now();
+  }
+
+  async leave(): Promise<void> {
+    await ask(SignOutDocument, {}).catch(() => undefined);
+    hangUp();
+    this.viewer = null;
+  }
+
+  /** The issuer's clock, in milliseconds since 1970. */
+  now(): number {
+    return Date.now() + this.#ahead;
+  }
+}
+
+export const session = new Session();
+
+onLockedOut((code) => {
+  if (code === "UNAUTHENTICATED" && session.viewer) {
+    hangUp();
+    session.ended = true;
+    session.viewer = null;
+  }
+  if (code === "PASSWORD_CHANGE_REQUIRED" && session.viewer && !session.viewer.user.mustChangePassword) {
+    void session.load();
+  }
+});
