@@ -34,8 +34,9 @@ async def cast(world: World, running: Running) -> AsyncIterator[Cast]:
 async def test_the_first_screen_is_accessible_and_fits(browser: Browser, running: Running, language: str) -> None:
     async with visiting(browser, running.url, language=language) as someone:
         page = await someone.page()
-        said = {"fr": "Personne n’est connecté.", "en": "Nobody is signed in."}[language]
-        await expect(page.get_by_role("status")).to_have_text(said)
+        title = {"fr": "Connexion", "en": "Sign in"}[language]
+        await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        await expect(page).to_have_title(f"{title} – Escarcelle")
         await expect(page.locator("html")).to_have_attribute("lang", language)
         await accessible(page)
         await fits(page)
@@ -46,9 +47,9 @@ async def test_a_deep_link_and_a_reload_lead_to_the_screen(page: Page) -> None:
         answer = await page.goto(address)
         assert answer is not None
         assert answer.status == 200
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Escarcelle")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
         await page.reload()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Escarcelle")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
         assert page.url.endswith(address)
 
 
@@ -70,7 +71,7 @@ async def test_the_shell_is_there_without_a_network(visitor: Visitor) -> None:
     await page.reload()
     await visitor.context.set_offline(True)
     await page.goto("/payments/bm90aGluZw")
-    await expect(page.get_by_role("status")).to_have_text("Le serveur ne répond pas.")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Le serveur ne répond pas")
     visitor.wrong.expected("ERR_INTERNET_DISCONNECTED")
     kept = await page.evaluate(
         "caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name))))"

@@ -1,5 +1,6 @@
-import { ViewerDocument, SignOutDocument, type ViewerQuery } from "../generated/operations";
+import { ChooseLanguageDocument, SignOutDocument, ViewerDocument, type ViewerQuery } from "../generated/operations";
 import { ask, onLockedOut } from "./graphql";
+import { current, type Language } from "./language.svelte";
 import { hangUp } from "./live.svelte";
 
 export type Viewer = NonNullable<ViewerQuery["viewer"]>;
@@ -30,6 +31,13 @@ class Session {
     this.viewer = viewer;
     this.ended = false;
     if (viewer) this.#ahead = Date.parse(viewer.issuer.now) - Date.now();
+  }
+
+  /** Read another language, here and in what the server says and mails. Whoever is not signed in is answered in it by
+   * each request. */
+  async read(language: Language): Promise<void> {
+    current.language = language;
+    if (this.viewer) await ask(ChooseLanguageDocument, { input: { locale: current.locale } }).catch(() => undefined);
   }
 
   async leave(): Promise<void> {
