@@ -29,6 +29,10 @@ _OTHER_ACCOUNT: Final = Text(
     "{reference} : ce n’est pas le compte d’où ce virement a été ordonné. Rien n’a été changé.",
     "{reference}: this is not the account that the transfer was ordered from. Nothing was changed.",
 )
+_OTHER_MESSAGE: Final = Text(
+    "{reference} : ce n’est pas la réponse à l’envoi de ce virement. Rien n’a été changé.",
+    "{reference}: this is no answer to the message of this transfer. Nothing was changed.",
+)
 _SETTLED: Final = Text(
     "{reference} : la banque rejette tout l’envoi, mais ce remboursement est déjà réglé. Rien n’a été changé.",
     "{reference}: the bank rejects the whole message, but this reimbursement is settled. Nothing was changed.",
@@ -68,14 +72,16 @@ async def _take(database: Database, user: Actor, answer: Answer) -> list[RowProb
         else:
             found = await reimbursements.reimbursement_of(connection, answer.end_to_end_id)
             meant = [found] if found else []
-        accounts = await reimbursements.paid_from(connection, [each.id for each in meant]) if answer.account else set()
+        files = await reimbursements.files_of(connection, [each.id for each in meant])
     if not meant:
         # A statement tells of everything on the account; most of it is not ours. A report tells of our messages.
         is_ours = (answer.is_report and not answer.end_to_end_id) or reimbursements.is_reference(name or "")
         return [RowProblem.of(_UNKNOWN, reference=name or "?")] if is_ours else []
-    if accounts - {answer.account}:
-        # Another issuer's references are like ours.
+    # Another issuer's references are like ours.
+    if answer.account and any(file.iban != answer.account for file in files):
         return [RowProblem.of(_OTHER_ACCOUNT, reference=name or "?")]
+    if answer.is_report and answer.end_to_end_id and any(file.reference != answer.message_id for file in files):
+        return [RowProblem.of(_OTHER_MESSAGE, reference=name or "?")]
     problems = []
     if answer.end_to_end_id is None:
         if answer.outcome is Outcome.REJECTED:

@@ -162,7 +162,7 @@ async def send(work: Work, actor: Actor, job_id: UUID, run: int, message_id: UUI
         TransferFile(
             tenant=work.tenant,
             id=new_id(),
-            reference=f"ESCARCELLE-{year}-{n:06d}",
+            reference=f"ESCARCELLE-{work.tenant}-{year}-{n:06d}",
             job_id=job.id,
             transfers=len(sent),
             total=sum(reimbursement.net for reimbursement in sent),

@@ -114,16 +114,15 @@ async def in_file(connection: AsyncConnection, identifier: str) -> list[Reimburs
     return [each for each in ordered if batch in (None, days.index(each.due_on) + 1)]
 
 
-async def paid_from(connection: AsyncConnection, reimbursement_ids: Sequence[UUID]) -> set[str]:
-    """The IBANs of the accounts from which these reimbursements were ordered."""
+async def files_of(connection: AsyncConnection, reimbursement_ids: Sequence[UUID]) -> list[TransferFile]:
+    """The files in which these reimbursements were ordered."""
     table, file = Reimbursement.table.c, TransferFile.table.c
-    asked = (
-        sa.select(file.iban).join(Reimbursement.table, table.file_id == file.id).where(table.id.in_(reimbursement_ids))
-    )
-    return set(await connection.scalars(asked))
+    ordered = sa.select(table.file_id).where(table.id.in_(reimbursement_ids))
+    rows = await connection.execute(sa.select(*TransferFile.selected()).where(file.id.in_(ordered)))
+    return [TransferFile.from_row(row) for row in rows]
 
 
-_REFERENCE: Final = re.compile(r"R\d{4}-\d{8}|ESCARCELLE-\d{4}-\d{6}(?:-\d{1,4})?")
+_REFERENCE: Final = re.compile(r"R\d{4}-\d{8}|ESCARCELLE-(?:\d+-)?\d{4}-\d{6}(?:-\d{1,4})?")
 _BATCH: Final = re.compile(r"(.+-\d{4}-\d{6})-(\d{1,4})")
 
 

@@ -203,8 +203,9 @@ REIMBURSEMENTS: Final = (
           ('as many transfers as reimbursements, one or more', f.transfers = s.transfers AND f.transfers > 0),
           ('as total the sum of what they pay', f.total = s.total),
           ('reimbursements sent when it was made', s.first = f.created_at AND s.last = f.created_at),
-          ('a number of the year it was made in', f.reference ~ '^ESCARCELLE-[0-9]{4}-[0-9]{6}$'
-            AND substr(f.reference, 12, 4) = to_char(f.created_at AT TIME ZONE 'Europe/Paris', 'YYYY')),
+          -- Without the issuer's number before it: of a version before.
+          ('a number of its issuer and of the year it was made in', f.reference ~ format(
+            '^ESCARCELLE-(%s-)?%s-[0-9]{6}$', f.tenant, to_char(f.created_at AT TIME ZONE 'Europe/Paris', 'YYYY'))),
           ('made by a run', j.kind = 'RUN_REIMBURSEMENTS')
         ) AS rule(expected, holds)
         WHERE rule.holds IS NOT TRUE

@@ -98,7 +98,7 @@ VOUCHERS: Final = (
           SELECT r.tenant, r.name, n[1]::bigint, n[2]::bigint
           FROM (SELECT tenant, 'reimbursements' AS name, reference, '^R([0-9]{4})-([0-9]{8})$' AS form
                 FROM reimbursements
-                UNION ALL SELECT tenant, 'transfer files', reference, '^ESCARCELLE-([0-9]{4})-([0-9]{6})$'
+                UNION ALL SELECT tenant, 'transfer files', reference, '^ESCARCELLE-(?:[0-9]+-)?([0-9]{4})-([0-9]{6})$'
                 FROM transfer_files) r
           CROSS JOIN LATERAL regexp_matches(r.reference, r.form) AS n
           WHERE r.tenant = coalesce($1, r.tenant)

@@ -13,15 +13,12 @@ from tests.flows.test_reimbursements import (
     begun,
     camt_053,
     entry,
-    pain_002,
     tx,
 )
 from tests.matrix.reimbursements import followed
 from tests.world import Running, World
 
 pytestmark = pytest.mark.anyio
-
-FILE = "ESCARCELLE-2026-000001"
 
 
 @pytest.fixture
@@ -63,7 +60,7 @@ async def test_a_transfer_that_is_not_named_does_not_stand_for_its_whole_message
     for status in ("RJCT", "ACSC"):
         for nameless in (tx("", status), tx("", status).replace("<OrgnlEndToEndId></OrgnlEndToEndId>", "")):
             async with cast.world.unchanged_but("jobs", "journal"):
-                assert await told(cast, pain_002(nameless)) == ["? : aucun remboursement ne porte cette référence."]
+                assert await told(cast, cast.report(nameless)) == ["? : aucun remboursement ne porte cette référence."]
 
 
 async def test_what_else_is_on_the_account_is_nobodys_problem(cast: Cast) -> None:
@@ -73,8 +70,9 @@ async def test_what_else_is_on_the_account_is_nobodys_problem(cast: Cast) -> Non
         assert await told(cast, camt_053(fees, salaries, entry("F-2026-12", "29.25"))) == []
 
 
-@pytest.mark.parametrize("identifier", [FILE, f"{FILE}-1"])
-async def test_a_batch_that_is_booked_as_one_sum_is_settled(cast: Cast, identifier: str) -> None:
+@pytest.mark.parametrize("ending", ["", "-1"])
+async def test_a_batch_that_is_booked_as_one_sum_is_settled(cast: Cast, ending: str) -> None:
+    identifier = cast.file() + ending
     async with cast.world.unchanged_but("jobs", "journal"):
         assert await told(cast, camt_053(batch(identifier, "29.24"))) == [
             f"{identifier} : la banque dit 29,24\u00a0€, le remboursement est de 29,25\u00a0€. Rien n’a été changé."
@@ -88,10 +86,11 @@ async def test_a_batch_that_is_booked_as_one_sum_is_settled(cast: Cast, identifi
 
 def test_a_batch_may_be_named_where_a_transfer_would_be() -> None:
     for nameless in ("", "<EndToEndId>NOTPROVIDED</EndToEndId>"):
-        of_batch = entry("X", "29.25").replace("<EndToEndId>X</EndToEndId>", f"<PmtInfId>{FILE}-1</PmtInfId>{nameless}")
+        names = f"<PmtInfId>ESCARCELLE-7-2026-000001-1</PmtInfId>{nameless}"
+        of_batch = entry("X", "29.25").replace("<EndToEndId>X</EndToEndId>", names)
         (answer,) = sepa.answers(camt_053(of_batch))
         assert (answer.outcome, answer.end_to_end_id, answer.message_id, answer.amount) == (
-            sepa.Outcome.SETTLED, None, f"{FILE}-1", 29_25,
+            sepa.Outcome.SETTLED, None, "ESCARCELLE-7-2026-000001-1", 29_25,
         )  # fmt: skip
     assert sepa.answers(camt_053(entry("NOTPROVIDED", "12.00"))) == []
 
@@ -108,8 +107,21 @@ async def test_a_statement_of_another_account_is_not_believed(cast: Cast) -> Non
     assert await statuses(cast) == ["SETTLED", "SENT"]
 
 
+async def test_an_answer_to_another_message_is_not_believed(cast: Cast) -> None:
+    """Another issuer's transfers have references like ours; its messages have not."""
+    of_another = cast.report(tx("R2026-00000001", "ACSC"), file=f"ESCARCELLE-{cast.world.tenant + 1}-2026-000001")
+    of_the_second = cast.report(tx("R2026-00000001", "RJCT", "AC04"), file=cast.file(2))
+    async with cast.world.unchanged_but("jobs", "journal"):
+        for report in (of_another, of_the_second):
+            assert await told(cast, report) == [
+                "R2026-00000001 : ce n’est pas la réponse à l’envoi de ce virement. Rien n’a été changé."
+            ]
+    assert await told(cast, cast.report(tx("R2026-00000001", "ACSC"))) == []
+    assert await statuses(cast) == ["SETTLED", "SENT"]
+
+
 async def test_a_rejected_message_keeps_the_reason_of_each_transfer(cast: Cast) -> None:
-    report = pain_002(tx("R2026-00000001", "RJCT", "AC04", "Compte clôturé"), group="RJCT")
+    report = cast.report(tx("R2026-00000001", "RJCT", "AC04", "Compte clôturé"), group="RJCT")
     assert await told(cast, report) == []
     first = (await cast.all())[1]
     assert (first["status"], first["rejectionCode"], first["rejectionReason"]) == ("REJECTED", "AC04", "Compte clôturé")
@@ -119,7 +131,7 @@ async def test_a_rejected_message_does_not_take_back_what_is_settled(cast: Cast)
     await cast.settle((await cast.all())[1])
     await followed(cast.world)
     async with cast.world.unchanged_but("jobs", "journal"):
-        (problem,) = await told(cast, pain_002(group="RJCT"))
+        (problem,) = await told(cast, cast.report(group="RJCT"))
     assert problem.startswith("R2026-00000001 : la banque rejette tout l’envoi, mais ce remboursement est déjà réglé.")
 
 

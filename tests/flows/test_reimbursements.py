@@ -118,6 +118,23 @@ class Cast:
         assert state["status"] == becomes, state
         return state
 
+    def file(self, number: int = 1) -> str:
+        """The reference of the issuer's file of that number in 2026."""
+        return f"ESCARCELLE-{self.world.tenant}-2026-{number:06}"
+
+    def report(self, *transactions: str, group: str = "PART", file: str | None = None) -> bytes:
+        """The bank's pain.002 about a file, the first when none is said; a group that is rejected is of a wrong
+        format."""
+        why = "<StsRsnInf><Rsn><Cd>FF01</Cd></Rsn></StsRsnInf>" if group == "RJCT" else ""
+        about = file or self.file()
+        return f"""<?xml version="1.0" encoding="UTF-8"?>
+<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt>
+<GrpHdr><MsgId>B1</MsgId><CreDtTm>2026-11-03T08:00:00Z</CreDtTm></GrpHdr>
+<OrgnlGrpInfAndSts><OrgnlMsgId>{about}</OrgnlMsgId><OrgnlMsgNmId>pain.001.001.09</OrgnlMsgNmId>
+<GrpSts>{group}</GrpSts>{why}</OrgnlGrpInfAndSts>
+<OrgnlPmtInfAndSts><OrgnlPmtInfId>{about}-1</OrgnlPmtInfId>{"".join(transactions)}</OrgnlPmtInfAndSts>
+</CstmrPmtStsRpt></Document>""".encode()
+
     async def get(self, link: str) -> httpx.Response:
         """As a browser without any cookie."""
         parts = urlsplit(link)
@@ -194,22 +211,22 @@ async def test_P30_the_file_for_the_bank_is_valid_and_always_the_same(cast: Cast
 
     (listed,) = (await cast.agency.ask(FILES))["transferFiles"]["nodes"]
     assert (listed["reference"], listed["transfers"], listed["total"]) == (
-        "ESCARCELLE-2026-000001", 1, {"amount": "39.00"},
+        cast.file(), 1, {"amount": "39.00"},
     )  # fmt: skip
     await cast.account(iban=INN_IBAN)
     again = await cast.get(listed["downloadUrl"])
     assert again.content == answer.content, "what was ordered stays what it was"
-    assert again.headers["content-disposition"] == 'attachment; filename="TEST-ESCARCELLE-2026-000001.xml"'
+    assert again.headers["content-disposition"] == f'attachment; filename="TEST-{cast.file()}.xml"'
 
     try_valid_xml(answer.content, "pain.001.001.09")
     paper = fromstring(answer.content)
     for path, text in (
-        ("GrpHdr/MsgId", "ESCARCELLE-2026-000001"),
+        ("GrpHdr/MsgId", cast.file()),
         ("GrpHdr/CreDtTm", "2026-11-02T09:00:00Z"),
         ("GrpHdr/NbOfTxs", "1"),
         ("GrpHdr/CtrlSum", "39.00"),
         ("GrpHdr/Authstn/Prtry", "TEST"),
-        ("PmtInf/PmtInfId", "ESCARCELLE-2026-000001-1"),
+        ("PmtInf/PmtInfId", f"{cast.file()}-1"),
         ("PmtInf/ReqdExctnDt/Dt", "2026-11-09"),
         ("PmtInf/Dbtr/Nm", "Agence du Temps Libre"),
         ("PmtInf/Dbtr/PstlAdr/StrtNm", "1 place de l'Eglise"),
@@ -241,7 +258,7 @@ async def test_X5_only_a_sandboxs_file_for_the_bank_says_that_it_is_a_test(cast:
     of_money = await cast.get(listed["downloadUrl"])
     await cast.world.as_owner("UPDATE issuers SET sandbox = true WHERE tenant = $1", cast.world.tenant)
     assert of_test.content.count(b"TEST") == 2 and b"TEST" not in of_money.content
-    assert of_money.headers["content-disposition"] == 'attachment; filename="ESCARCELLE-2026-000001.xml"'
+    assert of_money.headers["content-disposition"] == f'attachment; filename="{cast.file()}.xml"'
     try_valid_xml(of_money.content, "pain.001.001.09")
 
 
@@ -576,12 +593,9 @@ async def test_the_banks_report_rejects_and_its_statement_settles_by_end_to_end_
     await cast.payments.pay(inn["qrCode"]["url"].rsplit("/", 1)[-1], by=cast.payments.eric, amount="20")
     await cast.run()
 
-    report = pain_002(
-        tx("R2026-00000001", "RJCT", "AC04", "Compte clôturé"),
-        tx("R2026-00000002", "ACCP"),
-        tx("R2026-00000003", "ACSC"),
-    )
-    assert (await cast.answer(report))["problems"] == []
+    for number, said in enumerate((("RJCT", "AC04", "Compte clôturé"), ("ACCP",), ("ACSC",)), start=1):
+        report = cast.report(tx(f"R2026-0000000{number}", *said), file=cast.file(number))
+        assert (await cast.answer(report))["problems"] == []
     by_reference = {each["reference"]: each for each in await cast.all()}
     assert [by_reference[f"R2026-0000000{n}"]["status"] for n in (1, 2, 3, 4)] == [
         "REJECTED", "SENT", "SETTLED", "SENT",
@@ -612,11 +626,11 @@ async def test_a_message_that_the_bank_rejects_as_a_whole_is_due_again(cast: Cas
     await cast.account()
     await cast.collect("40,00", "REF1")
     await cast.run()
-    await cast.answer(pain_002(group="RJCT"))
+    await cast.answer(cast.report(group="RJCT"))
     (made,) = await cast.all()
     assert (made["status"], made["rejectionCode"], await cast.totals()) == ("REJECTED", "FF01", (40_00, 0))
     async with cast.world.unchanged_but("jobs", "journal"):
-        assert (await cast.answer(pain_002(group="RJCT")))["problems"] == [], "told again, it changes nothing"
+        assert (await cast.answer(cast.report(group="RJCT")))["problems"] == [], "told again, it changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -642,18 +656,6 @@ async def test_what_is_no_answer_of_a_bank_is_refused_and_changes_nothing(cast: 
         assert [each["message"] for each in job["problems"]] == [
             "Ce fichier n’est ni un pain.002 ni un camt.053 complet."
         ]
-
-
-def pain_002(*transactions: str, group: str = "PART") -> bytes:
-    """The bank's report about the first file; a group that is rejected is of a wrong format."""
-    why = "<StsRsnInf><Rsn><Cd>FF01</Cd></Rsn></StsRsnInf>" if group == "RJCT" else ""
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.002.001.10"><CstmrPmtStsRpt>
-<GrpHdr><MsgId>B1</MsgId><CreDtTm>2026-11-03T08:00:00Z</CreDtTm></GrpHdr>
-<OrgnlGrpInfAndSts><OrgnlMsgId>ESCARCELLE-2026-000001</OrgnlMsgId><OrgnlMsgNmId>pain.001.001.09</OrgnlMsgNmId>
-<GrpSts>{group}</GrpSts>{why}</OrgnlGrpInfAndSts>
-<OrgnlPmtInfAndSts><OrgnlPmtInfId>ESCARCELLE-2026-000001-1</OrgnlPmtInfId>{"".join(transactions)}</OrgnlPmtInfAndSts>
-</CstmrPmtStsRpt></Document>""".encode()
 
 
 def tx(reference: str, status: str, code: str = "", text: str = "") -> str:

@@ -22,7 +22,7 @@ from reporting.flows import FLOWS
 from reporting.questions import REPORTS
 from tests import workbooks
 from tests.flows import cast as of_payments
-from tests.flows.test_reimbursements import JOB, MONDAY, WATCH, Cast, begun, pain_002, tx
+from tests.flows.test_reimbursements import FILES, JOB, MONDAY, WATCH, Cast, begun, tx
 from tests.reporting.stores import AtWork, opened
 from tests.world import Running, World
 
@@ -144,7 +144,9 @@ async def test_what_a_bank_says_in_words_stays_out_of_the_store(cast: Cast) -> N
         await cast.run("2026-11-05")
         made = (await cast.all())[0]
         why = f"<Cd>{code}</Cd>" if kept else f"<Prtry>{code}</Prtry>"
-        await cast.answer(pain_002(tx(made["reference"], "RJCT", "XX").replace("<Cd>XX</Cd>", why)))
+        newest = (await cast.agency.ask(FILES))["transferFiles"]["nodes"][0]["reference"]
+        said = tx(made["reference"], "RJCT", "XX").replace("<Cd>XX</Cd>", why)
+        await cast.answer(cast.report(said, file=newest))
         assert (await cast.all())[0]["rejectionCode"] == code
         await copied(cast)
         (issuer,) = copy.issuers(cast.running.settings, cast.world.slug)
