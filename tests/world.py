@@ -243,7 +243,8 @@ class World:
         before = await self.digest()
         yield
         after = await self.digest()
-        assert [name for name in before if before[name] != after[name] and name not in tables] == []
+        changed = [name for name in before if before[name] != after[name] and name not in tables]
+        assert changed == [], changed
 
     async def wallet(self, reference: str) -> int:
         """What is in a wallet, in cents."""

@@ -27,6 +27,7 @@ from escarcelle import database as escarcelle_database
 from escarcelle.clients import Client, Unexpected
 from tests.flows.cast import Cast as Payments
 from tests.flows.pages import squeezed, texts
+from tests.matrix.reimbursements import followed
 from tests.world import PASSWORD, Running, World
 
 pytestmark = pytest.mark.anyio
@@ -618,6 +619,7 @@ async def test_the_banks_report_rejects_and_its_statement_settles_by_end_to_end_
     ]  # fmt: skip
     assert by_reference["R2026-00000003"]["rejectionCode"] == "AC06"
     assert await cast.totals() == (60_00, 0), "the two that were not paid are due again"
+    await followed(cast.world)
     async with cast.world.unchanged_but("jobs", "journal"):
         assert len((await cast.answer(statement))["problems"]) == 2, "told again, it changes nothing"
 

@@ -599,7 +599,7 @@ _CORRUPTIONS: list[tuple[str, ...]] = [
     ("files", "{change_file} transfers = transfers + 1 WHERE id = '{file}'"),
     ("files", "{change_file} total = total + 1 WHERE id = '{file}'"),
     ("files", "{change_file} created_at = created_at - interval '1 second' WHERE id = '{file}'"),
-    ("files", "{change_file} reference = regexp_replace(reference, '-2[0-9]{3}-', '-1999-') WHERE id = '{file}'"),
+    ("files", "{change_file} reference = regexp_replace(reference, '-2[0-9]+-', '-1999-') WHERE id = '{file}'"),
     ("files", "{change_file} reference = regexp_replace(reference, 'E-', 'E-9') WHERE id = '{file}'"),
     ("files", "{change_file} reference = 'F' WHERE id = '{file}'"),
     ("files", "{change_file} job_id = '{export}' WHERE id = '{file}'"),
