@@ -9,6 +9,8 @@ class Connection {
 export const connection = new Connection();
 
 let client: Client | undefined;
+/** How many are followed: without any, a closed socket is no loss. */
+let followed = 0;
 const reconnected = new Set<() => void>();
 
 /** Follow a subscription until the function that is returned is called. A dropped socket is opened again for as long as it
@@ -21,6 +23,15 @@ export function follow<Result, Variables extends Record<string, unknown>>(
 ): () => void {
   client ??= opened();
   if (again) reconnected.add(again);
+  let over = false;
+  followed += 1;
+  const ended = () => {
+    if (over) return;
+    over = true;
+    if (again) reconnected.delete(again);
+    followed -= 1;
+    if (followed === 0 && connection.connected === false) connection.connected = null;
+  };
   const stop = client.subscribe<Result>(
     { query: document, variables },
     {
@@ -28,12 +39,12 @@ export function follow<Result, Variables extends Record<string, unknown>>(
         if (data) next(data);
       },
       // A session that has ended is told by the next question; a row that is gone has nothing more to say.
-      error: () => undefined,
-      complete: () => undefined,
+      error: ended,
+      complete: ended,
     },
   );
   return () => {
-    if (again) reconnected.delete(again);
+    ended();
     stop();
   };
 }
@@ -62,7 +73,7 @@ function opened(): Client {
         before = true;
       },
       closed: () => {
-        if (before) connection.connected = false;
+        if (before && followed > 0) connection.connected = false;
       },
     },
   });
