@@ -13,7 +13,7 @@ export interface Area {
 export const COMMON: readonly Route[] = [{ path: "/account", screen: () => import("./account/Account.svelte") }];
 
 export const AREAS: Readonly<Record<Role, () => Promise<{ default: Area }>>> = {
-  MERCHANT_MANAGER: () => import("./till/area"),
+  MERCHANT_MANAGER: () => import("./till/signatory"),
   MERCHANT_STAFF: () => import("./till/area"),
   HOLDER: () => import("./customer/area"),
   ISSUER_ADMIN: () => import("./issuer/area"),

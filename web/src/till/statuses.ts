@@ -23,3 +23,22 @@ const TONES: Readonly<Record<string, Tone>> = {
 export function tone(status: string): Tone {
   return TONES[status] ?? "over";
 }
+
+export const REIMBURSEMENT_STATUSES: Readonly<Record<"PENDING" | "SENT" | "SETTLED" | "REJECTED", Text>> = {
+  PENDING: ["En préparation", "Being prepared"],
+  SENT: ["Remis à la banque", "Sent to the bank"],
+  SETTLED: ["Viré", "Paid"],
+  REJECTED: ["Rejeté", "Rejected"],
+};
+
+const REIMBURSEMENT_TONES: Readonly<Record<string, Tone>> = {
+  PENDING: "waiting",
+  SENT: "todo",
+  SETTLED: "good",
+  REJECTED: "bad",
+};
+
+/** The shape of a reimbursement's status. */
+export function reimbursementTone(status: string): Tone {
+  return REIMBURSEMENT_TONES[status] ?? "over";
+}
