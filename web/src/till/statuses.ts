@@ -25,9 +25,9 @@ export function tone(status: string): Tone {
 }
 
 export const REIMBURSEMENT_STATUSES: Readonly<Record<"PENDING" | "SENT" | "SETTLED" | "REJECTED", Text>> = {
-  PENDING: ["En préparation", "Being prepared"],
-  SENT: ["Remis à la banque", "Sent to the bank"],
-  SETTLED: ["Viré", "Paid"],
+  PENDING: ["À transmettre", "To be sent"],
+  SENT: ["Transmis à la banque", "Sent to the bank"],
+  SETTLED: ["Réglé", "Settled"],
   REJECTED: ["Rejeté", "Rejected"],
 };
 
