@@ -5,16 +5,16 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
 import openpyxl
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from domain.access import Right, Role
 from domain.calendar import PARIS
+from domain.parties import Address
 from domain.reimbursements import ReimbursedFlow
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import free_port
@@ -32,6 +32,16 @@ LIVE = 1_000
 """Within so many milliseconds a till shows what has happened elsewhere (P7, P21)."""
 NEW = "un tout nouveau mot de passe"
 AGENCY_IBAN, CANOE_IBAN = "FR1420041010050500013M02606", "FR76 3000 6000 0112 3456 7890 189"
+
+
+_COUNTS_LOCKS = """
+    window.locks = 0;
+    // An empty tab has none.
+    if (navigator.wakeLock) navigator.wakeLock.request = async () => {
+        window.locks += 1;
+        return { release: async () => { window.locks -= 1; } };
+    };
+"""
 
 
 @pytest.fixture
@@ -61,7 +71,7 @@ class Server:
         """It answers."""
         command = [sys.executable, "-m", "escarcelle", "serve", "--port", str(self._port), "--processes", "1"]
         settings = self._settings.model_copy(update={"public_url": self.url})
-        self._process = subprocess.Popen(command, env=environment(settings))
+        self._process = subprocess.Popen(command, env=environment(settings), stdout=subprocess.DEVNULL)
         wait_until_ready(self.url)
 
     def stop(self) -> None:
@@ -72,9 +82,9 @@ class Server:
         self._process = None
 
 
-@contextmanager
-def serving_alone(running: Running) -> Iterator[Server]:
-    """Until the end, at the latest."""
+@pytest.fixture(scope="module")
+def server(running: Running) -> Iterator[Server]:
+    """One that stands."""
     server = Server(running)
     server.start()
     try:
@@ -83,9 +93,9 @@ def serving_alone(running: Running) -> Iterator[Server]:
         server.stop()
 
 
-def heading(page: Page, name: str | re.Pattern[str] | None = None) -> Locator:
+def heading(page: Page) -> Locator:
     """The name of the screen."""
-    return page.get_by_role("heading", level=1, **({} if name is None else {"name": name}))
+    return page.get_by_role("heading", level=1)
 
 
 def state(page: Page) -> Locator:
@@ -97,6 +107,11 @@ async def shown(cast: Cast, page: Page) -> dict[str, Any]:
     """The request whose screen that is, as the API has it."""
     await page.wait_for_url(re.compile(r"/payments/(?!new)[^?]+"))
     return await cast.read({"id": page.url.split("?")[0].rsplit("/", 1)[-1]}, cast.signatory)
+
+
+async def _requests(cast: Cast) -> dict[str, Any]:
+    found: dict[str, Any] = (await cast.till.ask("{ paymentRequests { totalCount nodes { id } } }"))["paymentRequests"]
+    return found
 
 
 async def tabbed_to(page: Page, name: str) -> None:
@@ -159,6 +174,9 @@ async def test_P19_P20_P23_another_way_of_asking_and_a_part_paid(visitor: Visito
     await (await at_the_amount(page)).fill("40,00")
     await page.keyboard.press("Enter")
     before = await shown(cast, page)
+    await page.evaluate("window.print = () => { window.printed = true; }")
+    await page.get_by_role("button", name="Imprimer").click()
+    assert await page.evaluate("window.printed")
     await page.emulate_media(media="print", color_scheme="dark")
     await expect(page.locator(".sheet")).to_contain_text(before["basketNumber"])
     for unprinted in (page.locator("nav"), heading(page), page.get_by_text("Historique"), page.locator("main button")):
@@ -230,8 +248,25 @@ async def test_P3_P11_P12_P13_a_signatory_asks_for_a_deferred_payment_with_a_win
     await page.goto("/payments/new")
     await page.get_by_role("link", name="P002").click()
     await window.check()
-    await expect(page.get_by_label("E-mail où me prévenir")).to_have_value("caisse@canoe.example")
-    await expect(page.get_by_label("Se souvenir de cet e-mail")).to_be_checked()
+    told_at, remembered = page.get_by_label("E-mail où me prévenir"), page.get_by_label("Se souvenir de cet e-mail")
+    await expect(told_at).to_have_value("caisse@canoe.example")
+    await expect(remembered).to_be_checked()
+    await remembered.uncheck()
+    await page.get_by_label("Délai de validation, en jours après le paiement").fill("2")
+    await expect(page.get_by_text("Payé aujourd’hui : à valider jusqu’au 26/06/2020")).to_be_visible()
+    await page.keyboard.press("Enter")
+    await page.get_by_label("Montant").fill("40")
+    await page.get_by_label("Identifiant ou e-mail du client").fill("ines")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Envoyer").click()
+    request = await shown(cast, page)
+    assert (request["flow"], request["basketNumber"]) == ("IMMEDIATE_WITH_VALIDATION", "REF202006242")
+    assert request["notifyEmail"] == "caisse@canoe.example"
+    await page.goto("/payments/new")
+    await page.get_by_role("link", name="P002").click()
+    await window.check()
+    await expect(told_at).to_have_value("")
+    await expect(remembered).not_to_be_checked()
 
 
 async def test_P14_P15_P16_what_is_refused_is_said_at_its_field(visitor: Visitor, cast: Cast) -> None:
@@ -306,7 +341,26 @@ async def test_language_reload_and_back_lose_nothing_of_a_request(visitor: Visit
     await expect(page.locator("[value=NO]")).to_be_checked()
     await page.keyboard.press("Enter")
     await expect(page.get_by_label("Amount (€20.00 at least)")).to_have_value("")
-    assert (await cast.till.ask("{ paymentRequests { totalCount } }"))["paymentRequests"]["totalCount"] == 0
+    assert (await _requests(cast))["totalCount"] == 0
+
+
+async def test_whatever_becomes_of_the_answer_nothing_is_asked_twice(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    await (await at_the_amount(page)).fill("40")
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/graphql", lose, times=1)
+    send = page.get_by_role("button", name="Continuer")
+    await send.evaluate("(button) => { button.click(); button.click(); }")
+    await expect(page.get_by_text("Le serveur ne répond pas. Rien n’a été perdu : réessayez.")).to_be_focused()
+    visitor.wrong.expected("ERR_FAILED")
+    assert (await _requests(cast))["totalCount"] == 1, "it was made, and nobody was told"
+    await send.click()
+    request = await shown(cast, page)
+    assert (await _requests(cast))["nodes"] == [{"id": request["id"]}]
 
 
 # ── validate, cancel ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -373,13 +427,18 @@ async def test_P27_P28_what_waits_is_cancelled_after_a_recap(visitor: Visitor, c
     await expect(dialog).to_have_count(0)
 
 
-async def test_P31_what_the_customer_declines_is_seen_at_once(visitor: Visitor, cast: Cast) -> None:
+async def test_P31_what_the_customer_declines_is_seen_at_once_on_a_screen_that_stays_on(
+    visitor: Visitor, cast: Cast
+) -> None:
+    await visitor.context.add_init_script(_COUNTS_LOCKS)
     request = await cast.ask()
     page = await signed_in(visitor, cast.world.slug, "p001", f"/payments/{request['id']}")
     await expect(page.locator(".sheet")).to_be_visible()
+    assert await page.evaluate("window.locks") == 1
     await cast.ines.do("declinePaymentRequest", OFFER, token=token_of(request))
     await expect(state(page)).to_contain_text("Annulé", timeout=LIVE)
     await expect(page.locator(".timeline strong").first).to_have_text("Refusé par le client")
+    assert await page.evaluate("window.locks") == 0
 
 
 async def test_P25_AP5_a_request_expires_before_the_eyes_of_the_till(visitor: Visitor, cast: Cast) -> None:
@@ -429,48 +488,47 @@ async def test_P2_three_wrong_passwords_lock_and_the_mailed_link_lets_in(visitor
 
 
 async def test_P6_P8_filters_live_in_the_address_and_the_export_holds_what_is_shown(
-    browser: Browser, running: Running, cast: Cast
+    browser: Browser, server: Server, cast: Cast
 ) -> None:
     for amount, place in (("20,00", "P001"), ("40,00", "P001"), ("60,00", "P002")):
         await cast.ask(amount, till=cast.signatory, pointOfSaleId=cast.world.places[place].global_id)
     cancelled = await cast.ask("80,00", label="Gilet de sauvetage")
     await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=cancelled["id"])
-    with serving_alone(running) as server:
-        async with visiting(browser, server.url, width=TILL) as someone:
-            page = await signed_in(someone, cast.world.slug, "708900", "/payments")
-            rows = page.locator("tbody tr")
-            await expect(rows).to_have_count(4)
-            await expect(page.locator("thead th")).to_have_text(
-                ["Dernière action", "N° de panier", "Type", "Statut", "Montant demandé", "Montant reçu", "Actions"]
-            )
-            await page.get_by_role("link", name=re.compile("^En attente de paiement client :")).click()
-            await expect(rows).to_have_count(3)
-            await page.get_by_text("Plus de filtres").click()
-            await page.get_by_label("Montant demandé, au moins").fill("30,00")
-            await expect(rows).to_have_count(2)
-            await page.get_by_label("Ordre").select_option(label="Montant le plus élevé d’abord")
-            first = rows.first.locator("td").nth(4)
-            await expect(first).to_have_text("60,00 €")
-            await page.reload()
-            await expect(rows).to_have_count(2)
-            await expect(first).to_have_text("60,00 €")
-            await expect(page.get_by_label("Montant demandé, au moins")).to_have_value("30,00")
-            await expect(page.get_by_label("Statut", exact=True)).to_have_value("AWAITING_PAYMENT")
-            await rows.first.get_by_role("link", name="panier-60,00", exact=True).click()
-            await expect(heading(page)).to_have_text("Demande panier-60,00")
-            await page.keyboard.press("Escape")
-            await expect(rows).to_have_count(2)
-            await page.get_by_role("button", name="Exporter").click()
-            await expect(page.locator(".job")).to_contain_text("Terminé : 2 lignes.")
-            async with page.expect_download() as download:
-                await page.get_by_role("link", name="Télécharger").click()
-            content = (await (await download.value).path()).read_bytes()
-            await page.get_by_label("Rechercher").fill("gilet")
-            await expect(page.get_by_text("Aucune opération ne correspond à ces filtres.")).to_be_visible()
-            await page.get_by_role("link", name="Effacer les filtres").first.click()
-            await expect(rows).to_have_count(4)
-            await page.get_by_label("Rechercher").fill("gilet")
-            await expect(rows).to_have_count(1)
+    async with visiting(browser, server.url, width=TILL) as someone:
+        page = await signed_in(someone, cast.world.slug, "708900", "/payments")
+        rows = page.locator("tbody tr")
+        await expect(rows).to_have_count(4)
+        await expect(page.locator("thead th")).to_have_text(
+            ["Dernière action", "N° de panier", "Type", "Statut", "Montant demandé", "Montant reçu", "Actions"]
+        )
+        await page.get_by_role("link", name=re.compile("^En attente de paiement client :")).click()
+        await expect(rows).to_have_count(3)
+        await page.get_by_text("Plus de filtres").click()
+        await page.get_by_label("Montant demandé, au moins").fill("30,00")
+        await expect(rows).to_have_count(2)
+        await page.get_by_label("Ordre").select_option(label="Montant le plus élevé d’abord")
+        first = rows.first.locator("td").nth(4)
+        await expect(first).to_have_text("60,00 €")
+        await page.reload()
+        await expect(rows).to_have_count(2)
+        await expect(first).to_have_text("60,00 €")
+        await expect(page.get_by_label("Montant demandé, au moins")).to_have_value("30,00")
+        await expect(page.get_by_label("Statut", exact=True)).to_have_value("AWAITING_PAYMENT")
+        await rows.first.get_by_role("link", name="panier-60,00", exact=True).click()
+        await expect(heading(page)).to_have_text("Demande panier-60,00")
+        await page.keyboard.press("Escape")
+        await expect(rows).to_have_count(2)
+        await page.get_by_role("button", name="Exporter").click()
+        await expect(page.locator(".job")).to_contain_text("Terminé : 2 lignes.")
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Télécharger").click()
+        content = (await (await download.value).path()).read_bytes()
+        await page.get_by_label("Rechercher").fill("gilet")
+        await expect(page.get_by_text("Aucune opération ne correspond à ces filtres.")).to_be_visible()
+        await page.get_by_role("link", name="Effacer les filtres").first.click()
+        await expect(rows).to_have_count(4)
+        await page.get_by_label("Rechercher").fill("gilet")
+        await expect(rows).to_have_count(1)
     (sheet,) = openpyxl.load_workbook(io.BytesIO(content)).worksheets
     exported = [row for row in sheet.iter_rows(min_row=2, values_only=True) if str(row[0]) != "Total"]
     assert [[cell for cell in row if str(cell).startswith("panier-")] for row in exported] == [
@@ -479,25 +537,24 @@ async def test_P6_P8_filters_live_in_the_address_and_the_export_holds_what_is_sh
 
 
 async def test_P21_a_server_that_starts_again_is_told_and_what_happened_meanwhile_is_shown(
-    browser: Browser, running: Running, cast: Cast
+    browser: Browser, server: Server, cast: Cast
 ) -> None:
     request = await cast.ask()
-    with serving_alone(running) as server:
-        async with visiting(browser, server.url, width=TILL) as someone:
-            page = await signed_in(someone, cast.world.slug, "p001", f"/payments/{request['id']}")
-            await expect(page.locator(".sheet")).to_be_visible()
-            listing = await someone.page("/payments")
-            await expect(listing.locator("tbody tr")).to_have_count(1)
-            lost = page.get_by_text("Connexion perdue : nouvelle tentative en cours.")
-            await expect(lost).to_have_count(0)
-            server.stop()
-            await expect(lost).to_be_visible()
-            await cast.pay(request, "30,00")
-            server.start()
-            await expect(lost).to_have_count(0)
-            await expect(state(page)).to_contain_text("Il reste 10,00 € à régler")
-            await expect(listing.locator("tbody tr")).to_contain_text("Validé")
-            someone.wrong.expected("WebSocket")
+    async with visiting(browser, server.url, width=TILL) as someone:
+        page = await signed_in(someone, cast.world.slug, "p001", f"/payments/{request['id']}")
+        await expect(page.locator(".sheet")).to_be_visible()
+        listing = await someone.page("/payments")
+        await expect(listing.locator("tbody tr")).to_have_count(1)
+        lost = page.get_by_text("Connexion perdue : nouvelle tentative en cours.")
+        await expect(lost).to_have_count(0)
+        server.stop()
+        await expect(lost).to_be_visible()
+        await cast.pay(request, "30,00")
+        server.start()
+        await expect(lost).to_have_count(0)
+        await expect(state(page)).to_contain_text("Il reste 10,00 € à régler")
+        await expect(listing.locator("tbody tr")).to_contain_text("Validé")
+        someone.wrong.expected("WebSocket")
 
 
 # ── the signatory's own affairs ───────────────────────────────────────────────────────────────────────────────────────
@@ -547,61 +604,64 @@ async def test_P4_who_may_not_collect_or_export_is_offered_neither(visitor: Visi
     await expect(page.get_by_text("Aucun point d’accueil ne vous est ouvert pour encaisser")).to_be_visible()
     await page.goto(f"/payments/{request['id']}")
     await expect(page.get_by_role("button", name="Annuler la demande")).to_have_count(0)
+    elsewhere = await cast.ask(till=cast.signatory, pointOfSaleId=cast.world.places["P002"].global_id)
+    await page.goto(f"/payments/{elsewhere['id']}")
+    await expect(heading(page)).to_have_text("Demande introuvable")
     await page.goto("/reimbursements")
     await expect(heading(page)).to_have_text("Cette page n’existe pas")
 
 
-async def test_P5_P30_bank_account_places_and_reimbursements(browser: Browser, running: Running, cast: Cast) -> None:
+async def test_P5_P30_bank_account_places_and_reimbursements(browser: Browser, server: Server, cast: Cast) -> None:
     settings, slug = cast.world.servers.settings, cast.world.slug
     keeps = ReimbursedFlow.PAYMENT_REQUESTS
     await escarcelle_database.put_terms(settings, slug, keeps, date(2019, 1, 1), "2.5", 5)
-    await escarcelle_database.put_paying_account(settings, slug, AGENCY_IBAN, None, "Agence du Temps Libre", None)
+    address = Address("1 place de l’Église", "45000", "Orléans")
+    await escarcelle_database.put_paying_account(settings, slug, AGENCY_IBAN, None, "Agence du Temps Libre", address)
     await cast.world.freeze(datetime(2026, 11, 2, 10, tzinfo=PARIS).astimezone(UTC))
-    with serving_alone(running) as server:
-        async with visiting(browser, server.url, width=TILL) as someone:
-            page = await signed_in(someone, slug, "708900", "/reimbursements")
-            await expect(page.get_by_text("Aucun remboursement pour le moment")).to_be_visible()
-            await page.get_by_role("link", name="Vérifier mon compte bancaire").click()
-            await page.get_by_role("button", name="Donner un compte").click()
-            await page.get_by_label("IBAN").fill("FR76 0000")
-            await page.get_by_label("Titulaire du compte").fill("Canoë Kayak Club")
-            password = page.get_by_label("Votre mot de passe")
-            await password.fill("pas le bon mot de passe")
-            await page.keyboard.press("Enter")
-            await expect(password).to_be_focused()
-            await expect(password).to_have_attribute("aria-invalid", "true")
-            await password.fill(PASSWORD)
-            await page.keyboard.press("Enter")
-            await expect(page.get_by_text("Cet IBAN n’est pas valide.")).to_be_visible()
-            await page.get_by_label("IBAN").fill(CANOE_IBAN)
-            await password.fill(PASSWORD)
-            await page.keyboard.press("Enter")
-            await expect(page.get_by_text("•••• 0189")).to_be_visible()
-            await page.get_by_role("button", name="Renommer P001").click()
-            await page.get_by_label("Nom de P001").fill("Base de loisirs")
-            await page.keyboard.press("Enter")
-            await expect(page.get_by_text("Enregistré : Base de loisirs.")).to_be_visible()
-            request = await cast.ask(basketNumber="REF1")
-            await cast.pay(request)
-            job = await cast.agent.do("runReimbursements", f"... on Job {{ {JOB} }}", through="2026-11-02")
-            assert (await finished(cast.agent, job))["status"] == "DONE"
-            await page.goto("/reimbursements?status=SETTLED")
-            await expect(page.get_by_text("Aucun remboursement n’a ce statut.")).to_be_visible()
-            await page.get_by_label("Statut").select_option(label="Transmis à la banque")
-            row = page.locator("tbody tr")
-            await expect(row).to_contain_text("R2026-00000001")
-            await expect(row).to_contain_text("39,00 €")
-            for kind in ("PDF", "Excel"):
-                link = await row.get_by_role("link", name=re.compile(f"^{kind}")).get_attribute("href")
-                assert link is not None
-                assert (await page.request.get(link)).status == 200, kind
-            await page.reload()
-            await row.get_by_role("link", name="R2026-00000001", exact=True).click()
-            await expect(heading(page)).to_have_text("Remboursement R2026-00000001")
-            await expect(page.get_by_text("1 sur 1 ligne")).to_be_visible()
-            await expect(row).to_contain_text("P001")
-            await page.get_by_role("link", name="REF1").click()
-            await expect(state(page)).to_contain_text("pour un montant de 40,00 €")
+    async with visiting(browser, server.url, width=TILL) as someone:
+        page = await signed_in(someone, slug, "708900", "/reimbursements")
+        await expect(page.get_by_text("Aucun remboursement pour le moment")).to_be_visible()
+        await page.get_by_role("link", name="Vérifier mon compte bancaire").click()
+        await page.get_by_role("button", name="Donner un compte").click()
+        await page.get_by_label("IBAN").fill("FR76 0000")
+        await page.get_by_label("Titulaire du compte").fill("Canoë Kayak Club")
+        password = page.get_by_label("Votre mot de passe")
+        await password.fill("pas le bon mot de passe")
+        await page.keyboard.press("Enter")
+        await expect(password).to_be_focused()
+        await expect(password).to_have_attribute("aria-invalid", "true")
+        await password.fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("Cet IBAN n’est pas valide.")).to_be_visible()
+        await page.get_by_label("IBAN").fill(CANOE_IBAN)
+        await password.fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("•••• 0189")).to_be_visible()
+        await page.get_by_role("button", name="Renommer P001").click()
+        await page.get_by_label("Nom de P001").fill("Base de loisirs")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("Enregistré : Base de loisirs.")).to_be_visible()
+        request = await cast.ask(basketNumber="REF1")
+        await cast.pay(request)
+        job = await cast.agent.do("runReimbursements", f"... on Job {{ {JOB} }}", through="2026-11-02")
+        assert (await finished(cast.agent, job))["status"] == "DONE"
+        await page.goto("/reimbursements?status=SETTLED")
+        await expect(page.get_by_text("Aucun remboursement n’a ce statut.")).to_be_visible()
+        await page.get_by_label("Statut").select_option(label="Transmis à la banque")
+        row = page.locator("tbody tr")
+        await expect(row).to_contain_text("R2026-00000001")
+        await expect(row).to_contain_text("39,00 €")
+        for kind in ("PDF", "Excel"):
+            link = await row.get_by_role("link", name=re.compile(f"^{kind}")).get_attribute("href")
+            assert link is not None
+            assert (await page.request.get(link)).status == 200, kind
+        await page.reload()
+        await row.get_by_role("link", name="R2026-00000001", exact=True).click()
+        await expect(heading(page)).to_have_text("Remboursement R2026-00000001")
+        await expect(page.get_by_text("1 sur 1 ligne")).to_be_visible()
+        await expect(row).to_contain_text("P001")
+        await page.get_by_role("link", name="REF1").click()
+        await expect(state(page)).to_contain_text("pour un montant de 40,00 €")
 
 
 # ── for everyone ──────────────────────────────────────────────────────────────────────────────────────────────────────
