@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
+import { runInNewContext } from "node:vm";
 import { brotliCompress, constants, gzip } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
@@ -30,7 +31,7 @@ export default defineConfig(({ mode }) => {
     };
   }
   return {
-    plugins: [svelte(), drawn(), shell(), compressed()],
+    plugins: [svelte(), drawn(), reader(), shell(), compressed()],
     build: {
       ...common,
       outDir: "dist/client",
@@ -53,6 +54,22 @@ export default defineConfig(({ mode }) => {
     },
   };
 });
+
+/** qr-scanner makes its worker of a text, which the page's policy does not allow: here the text is a file. */
+function reader(): Plugin {
+  const file = /qr-scanner-worker\.min\.js$/;
+  return {
+    name: "reader",
+    apply: "build",
+    async load(id) {
+      if (!file.test(id)) return null;
+      const code = await readFile(id, "utf-8");
+      const source = String(runInNewContext(code.slice(code.indexOf("`"), code.lastIndexOf("`") + 1)));
+      const worker = this.emitFile({ type: "asset", name: "qr-reader.js", source });
+      return `export const createWorker = () => new Worker(import.meta.ROLLUP_FILE_URL_${worker});`;
+    },
+  };
+}
 
 /** The icons, beside the page. */
 function drawn(): Plugin {

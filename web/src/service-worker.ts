@@ -1,5 +1,5 @@
 // The application's shell without a network. What it shows of people and money always comes from the server: nothing
-// but the shell's own files is kept, and only a page or such a file is answered from here.
+// but the shell's own files is kept, and only a page or such a file is answered from here. It also shows pushes (P22).
 export {};
 
 declare const self: ServiceWorkerGlobalScope;
@@ -33,6 +33,37 @@ self.addEventListener("fetch", (event) => {
     event.respondWith(kept(pathname));
   }
 });
+
+self.addEventListener("push", (event) => {
+  const { title, body, url } = event.data?.json() as { title: string; body: string; url: string };
+  const path = screenOf(url);
+  event.waitUntil(
+    Promise.all([
+      // The same request twice takes its own place.
+      self.registration.showNotification(title, { body, tag: path, data: path, icon: "/icon-180.png" }),
+      self.clients
+        .matchAll({ type: "window" })
+        .then((windows) => windows.forEach((each) => each.postMessage("asked for a payment"))),
+    ]),
+  );
+});
+
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  event.waitUntil(opened(String(event.notification.data)));
+});
+
+/** Our screen for what a link leads to: a request's link is that of its page without a script. */
+function screenOf(url: string): string {
+  return new URL(url, self.location.origin).pathname.replace(/^\/p\//, "/offers/");
+}
+
+/** A window that shows the screen already; else a new one, so that nothing that somebody types is lost. */
+async function opened(path: string): Promise<void> {
+  const windows = await self.clients.matchAll({ type: "window" });
+  const there = windows.find(({ url }) => new URL(url).pathname === path);
+  await (there ? there.focus() : self.clients.openWindow(path));
+}
 
 /** What is kept; fetched when the browser has thrown it away. */
 async function kept(path: string): Promise<Response> {

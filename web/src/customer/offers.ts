@@ -1,0 +1,37 @@
+import type { Tone } from "../components/Pill.svelte";
+import type { OfferFragment } from "../generated/operations";
+import { current } from "../lib/language.svelte";
+
+const TONES: Readonly<Record<string, Tone>> = {
+  AWAITING_PAYMENT: "todo",
+  TO_VALIDATE: "good",
+  VALIDATED: "good",
+  CANCELLED: "bad",
+};
+
+/** The shape of a status, to who pays; what a later server adds is drawn as something that is over. */
+export function tone(status: string): Tone {
+  return TONES[status] ?? "over";
+}
+
+/** The status in words. */
+export function statusOf(offer: OfferFragment): string {
+  return current.language === "fr" ? offer.statusFr : offer.statusEn;
+}
+
+/** Whether it can still be paid. */
+export function isOpen(offer: OfferFragment): boolean {
+  return offer.allowedActions.includes("PAY");
+}
+
+/** Whether money has left, and has not come back. */
+export function isPaid(offer: OfferFragment): boolean {
+  return offer.amountPaid !== null && (offer.status === "VALIDATED" || offer.status === "TO_VALIDATE");
+}
+
+/** The token in what a QR code says or somebody has copied: an address that ends in /p/ and a token, or the token alone;
+ * null for anything else. Which server an address names does not matter: only ours is asked. */
+export function tokenIn(text: string): string | null {
+  const token = /^(?:https?:\/\/[^/\s]+\/(?:p|offers)\/)?([\w-]{20,80})\/?$/.exec(text.trim());
+  return token?.[1] ?? null;
+}
