@@ -1,4 +1,4 @@
-import { tick } from "svelte";
+import { tick, untrack } from "svelte";
 import { Failed, Refused } from "./graphql";
 import { say, type Text } from "./language.svelte";
 
@@ -39,7 +39,8 @@ export class Form<Values extends object> {
   /** Do it, once at a time. What is refused is shown at its field, and the first one of them gets the focus; returns
    * undefined then. */
   async send<Result>(deed: () => Promise<Result>): Promise<Result | undefined> {
-    if (this.busy) return undefined;
+    // An effect that sends does not do so again because it is done.
+    if (untrack(() => this.busy)) return undefined;
     [this.busy, this.problems, this.message] = [true, {}, ""];
     try {
       const result = await deed();

@@ -3,7 +3,7 @@ import type { Area } from "../routes";
 /** What a member of a federation does: its vouchers and its statements. */
 const area: Area = {
   menu: [
-    { href: "/vouchers", label: ["Mes bons", "My vouchers"] },
+    { href: "/vouchers", label: ["Demande de bons", "Vouchers"] },
     { href: "/statements", label: ["Mes relevés", "My statements"] },
   ],
   routes: [
