@@ -23,7 +23,8 @@ from tests.world import Running, Servers, World
 
 pytestmark = pytest.mark.anyio
 
-PHONE: Final = {"width": 390, "height": 844}
+WIDTH: Final = 390
+HEIGHT: Final = 844
 FORTY: Final = "40,00\u00a0€"
 ENDPOINT: Final = "https://fcm.googleapis.com/fcm/send/dQw4w9WgXcQ:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 P256DH: Final = "BDd3_hVL9fZi9Ybo2UUzA284WG5FZR30_95YeZJsiApwXKpNcF1rRPF3foIiBHXRdJI2Qhumhf6_LFTeZaNndIo"
@@ -60,7 +61,7 @@ async def phone_of(
     browser: Browser, cast: Cast, login: str, path: str = "/offers", *, language: str = "fr"
 ) -> AsyncIterator[tuple[Visitor, Page]]:
     """A customer's phone, on that screen."""
-    async with visiting(browser, cast.running.url, language=language, **PHONE) as someone:
+    async with visiting(browser, cast.running.url, language=language, width=WIDTH, height=HEIGHT) as someone:
         yield someone, await signed_in(someone, cast.world.slug, login, path)
 
 
@@ -133,9 +134,7 @@ async def test_P22_a_new_request_appears_on_the_list_that_is_looked_at(browser: 
         await expect(page.get_by_text("Personne ne vous demande de paiement.")).to_be_visible()
         request = await cast.ask(customerIdentifier="ines", label="Gilet")
         await expect(page.get_by_role("link", name="Gilet")).to_be_visible(timeout=10_000)
-        await cast.till.do(
-            "cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"]
-        )
+        await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
         await expect(page.get_by_role("link", name="Gilet")).to_contain_text("Annulé", timeout=1_000)
 
 
@@ -214,7 +213,7 @@ async def test_without_a_camera_the_screen_says_so(browser: Browser, cast: Cast)
 
 async def test_P20_a_link_leads_there_after_sign_in_and_a_second_time_says_paid(browser: Browser, cast: Cast) -> None:
     token = token_of(await cast.ask())
-    async with visiting(browser, cast.running.url, **PHONE) as someone:
+    async with visiting(browser, cast.running.url, width=WIDTH, height=HEIGHT) as someone:
         page = await signed_in(someone, cast.world.slug, "ines", f"/offers/{token}")
         other = await someone.page(f"/offers/{token}")
         await expect(other.locator("main .total")).to_have_text(FORTY)
@@ -407,7 +406,7 @@ async def real(servers: Servers, database: Database, running: Running) -> AsyncI
 
 
 async def test_P22_a_tap_registers_the_device_and_another_one_forgets_it(browser: Browser, real: Cast) -> None:
-    async with visiting(browser, real.running.url, **PHONE) as someone:
+    async with visiting(browser, real.running.url, width=WIDTH, height=HEIGHT) as someone:
         played = json.dumps([ENDPOINT, P256DH, SIXTEEN_LETTERS])
         await someone.context.add_init_script(f"({PLAYED_PUSH})({played})")
         page = await signed_in(someone, real.world.slug, "ines", "/offers")
@@ -426,7 +425,7 @@ async def test_P22_a_tap_registers_the_device_and_another_one_forgets_it(browser
 
 
 async def test_P22_refused_notifications_are_explained(browser: Browser, real: Cast) -> None:
-    async with visiting(browser, real.running.url, **PHONE) as someone:
+    async with visiting(browser, real.running.url, width=WIDTH, height=HEIGHT) as someone:
         played = json.dumps([ENDPOINT, P256DH, SIXTEEN_LETTERS])
         await someone.context.add_init_script(f"({PLAYED_PUSH})({played}); window.answer = 'denied'")
         page = await signed_in(someone, real.world.slug, "ines", "/offers")
@@ -436,7 +435,7 @@ async def test_P22_refused_notifications_are_explained(browser: Browser, real: C
 
 
 async def test_P22_a_browser_that_shows_none_says_so(browser: Browser, real: Cast) -> None:
-    async with visiting(browser, real.running.url, **PHONE) as someone:
+    async with visiting(browser, real.running.url, width=WIDTH, height=HEIGHT) as someone:
         await someone.context.add_init_script("delete window.PushManager")
         page = await signed_in(someone, real.world.slug, "ines", "/offers")
         await expect(page.get_by_text("Ce navigateur n’affiche pas de notifications")).to_be_visible()
