@@ -1,6 +1,7 @@
 """A member's vouchers on its phone, from the request to the delivery; and its statements."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
@@ -25,6 +27,7 @@ HEIGHT: Final = 844
 PAUL: Final = "44001234B"
 VOUCHER: Final = "... on Voucher { id number status presentation { secretCode } }"
 JOB: Final = "id status"
+PAPER: Final = b"%PDF-1.7\n%%EOF\n"
 SUNDAY_NIGHT: Final = datetime(2026, 11, 22, 23, 40, tzinfo=PARIS)
 
 
@@ -330,6 +333,15 @@ async def test_V19_AV4_what_can_no_longer_be_used_says_why(browser: Browser, cas
         await expect(title(gone)).to_have_text("Aucun bon à cette adresse")
 
 
+async def test_V20_a_number_that_wrong_codes_have_blocked_is_told_to_the_member(browser: Browser, cast: Cast) -> None:
+    voucher = await cast.delivered()
+    wrong = "0000" if voucher["presentation"]["secretCode"] != "0000" else "1111"
+    for _ in range(5):
+        await cast.supplier.do("verifyVoucher", VOUCHER, number=voucher["number"], secretCode=wrong)
+    async with phone(browser, cast, f"/vouchers/{voucher['id']}") as (_, page):
+        await expect(page.get_by_text("Des codes erronés ont bloqué ce numéro")).to_be_visible()
+
+
 # ── the list ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -371,14 +383,7 @@ async def test_V22_statements_show_each_invoice_and_its_paper(browser: Browser, 
         await expect(page.get_by_text("Aucun relevé pour le moment.")).to_be_visible()
         await accessible(page)
         voucher = await cast.delivered("124")
-        await cast.supplier.do(
-            "recordSupplierInvoice",
-            "... on SupplierInvoice { id }",
-            voucherNumber=voucher["number"],
-            secretCode=voucher["presentation"]["secretCode"],
-            invoiceNumber="F-1",
-            amount="123,01",
-        )
+        await _invoiced_with_paper(cast, voucher, "F-1", "123,01")
         today = datetime.now(PARIS).date()
         job = await cast.agency.do("issueMemberStatements", f"... on Job {{ {JOB} }}", month=today.isoformat())
         watch = f"subscription ($id: ID!) {{ job(id: $id) {{ {JOB} }} }}"
@@ -397,6 +402,9 @@ async def test_V22_statements_show_each_invoice_and_its_paper(browser: Browser, 
         assert pdf is not None
         answer = await page.request.get(pdf[pdf.index("/statements/") :])
         assert (answer.status, answer.headers["content-type"]) == (200, "application/pdf")
+        paper = await section.get_by_role("link", name="F-1").get_attribute("href")
+        assert paper is not None
+        assert await (await page.request.get(paper[paper.index("/files/") :])).body() == PAPER
         await section.get_by_role("link", name=voucher["number"]).click()
         await expect(page.locator(".number")).to_have_text(voucher["number"])
         await page.get_by_role("navigation").get_by_role("link", name="Mes relevés").click()
@@ -438,3 +446,27 @@ async def test_V24_every_screen_is_accessible_and_fits(browser: Browser, cast: C
         await expect(page.locator(".number")).to_be_visible()
         await expect(page).to_have_title("Bon pour très grosses fournitures – Escarcelle")
         await looked_at()
+
+
+async def _invoiced_with_paper(cast: Cast, voucher: Any, number: str, amount: str) -> None:
+    """The supplier's invoice, with its scanned paper."""
+    query = (
+        "mutation ($input: RecordSupplierInvoiceInput!, $key: ID!) {"
+        " recordSupplierInvoice(input: $input, idempotencyKey: $key) { __typename } }"
+    )
+    given = {
+        "voucherNumber": voucher["number"],
+        "secretCode": voucher["presentation"]["secretCode"],
+        "invoiceNumber": number,
+        "amount": amount,
+        "document": None,
+    }
+    operations = json.dumps({"query": query, "variables": {"input": given, "key": number}})
+    async with httpx.AsyncClient(base_url=cast.running.url, trust_env=False) as http:
+        answer = await http.post(
+            "/graphql",
+            data={"operations": operations, "map": json.dumps({"0": ["variables.input.document"]})},
+            files={"0": (f"{number}.pdf", PAPER, "application/pdf")},
+            headers={"authorization": f"Bearer {cast.supplier.token}", "x-escarcelle-client": "tests"},
+        )
+    assert answer.json() == {"data": {"recordSupplierInvoice": {"__typename": "SupplierInvoice"}}}

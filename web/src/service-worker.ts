@@ -35,7 +35,8 @@ self.addEventListener("fetch", (event) => {
 });
 
 self.addEventListener("push", (event) => {
-  const { title, body, url } = event.data?.json() as { title: string; body: string; url: string };
+  if (!event.data) return;
+  const { title, body, url } = event.data.json() as { title: string; body: string; url: string };
   const path = screenOf(url);
   event.waitUntil(
     Promise.all([
