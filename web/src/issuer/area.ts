@@ -1,5 +1,48 @@
+import { session } from "../lib/session.svelte";
 import type { Area } from "../routes";
 
-const area: Area = { menu: [{ href: "/account", label: ["Mon compte", "My account"] }], routes: [] };
+const MENU: Area["menu"] = [
+  { href: "/reimbursements", label: ["Remboursements", "Reimbursements"] },
+  { href: "/payments", label: ["Opérations", "Payments"] },
+  { href: "/vouchers", label: ["Bons", "Vouchers"] },
+  { href: "/invoices", label: ["Factures", "Invoices"] },
+  { href: "/statements", label: ["Relevés", "Statements"] },
+  { href: "/holders", label: ["Titulaires", "Holders"] },
+  { href: "/merchants", label: ["Commerçants", "Merchants"] },
+  { href: "/users", label: ["Utilisateurs", "Users"] },
+  { href: "/reports", label: ["Rapports", "Reports"] },
+];
+const CLOCK: Area["menu"] = [{ href: "/clock", label: ["Horloge", "Clock"] }];
+
+const area: Area = {
+  /** A real issuer's clock is the world's: only a sandbox has a screen for it. */
+  get menu() {
+    return session.viewer?.issuer.sandbox ? [...MENU, ...CLOCK] : MENU;
+  },
+  routes: [
+    { path: "/reimbursements", screen: () => import("./Reimbursements.svelte") },
+    { path: "/reimbursements/files", screen: () => import("./TransferFiles.svelte") },
+    { path: "/reimbursements/:id", screen: () => import("./Reimbursement.svelte") },
+    { path: "/payments", screen: () => import("../till/Payments.svelte") },
+    { path: "/vouchers", screen: () => import("./Vouchers.svelte") },
+    { path: "/vouchers/:id", screen: () => import("./Voucher.svelte") },
+    { path: "/verify", screen: () => import("../supplier/Verify.svelte") },
+    { path: "/invoices", screen: () => import("../supplier/Invoices.svelte") },
+    { path: "/invoices/new", screen: () => import("../supplier/NewInvoice.svelte") },
+    { path: "/statements", screen: () => import("./Statements.svelte") },
+    { path: "/holders", screen: () => import("./Holders.svelte") },
+    { path: "/holders/new", screen: () => import("./NewHolder.svelte") },
+    { path: "/holders/import", screen: () => import("./ImportHolders.svelte") },
+    { path: "/holders/:id", screen: () => import("./Holder.svelte") },
+    { path: "/merchants", screen: () => import("./Merchants.svelte") },
+    { path: "/merchants/new", screen: () => import("./NewMerchant.svelte") },
+    { path: "/merchants/:id", screen: () => import("./Merchant.svelte") },
+    { path: "/users", screen: () => import("./Users.svelte") },
+    { path: "/users/new", screen: () => import("./NewUser.svelte") },
+    { path: "/users/:id", screen: () => import("./User.svelte") },
+    { path: "/reports", screen: () => import("./Reports.svelte") },
+    { path: "/clock", screen: () => import("./Clock.svelte") },
+  ],
+};
 
 export default area;

@@ -26,7 +26,9 @@ export class Form<Values extends object> {
   /** The key under which these values are sent: the same one again until they change, so that a retry does nothing
    * twice. */
   get key(): string {
-    const values = JSON.stringify(this.values);
+    const values = JSON.stringify(this.values, (_, value: unknown) =>
+      value instanceof File ? [value.name, value.size, value.lastModified] : value,
+    );
     if (values !== this.#keyed) [this.#keyed, this.#key] = [values, crypto.randomUUID()];
     return this.#key;
   }

@@ -12,7 +12,7 @@ export const place = new Place();
 
 /** What the server answers itself, in front of every screen. */
 const SERVERS =
-  /^\/(?:(?:files|graphiql|graphql|mails|p|password|templates|transfers)(?:\/|$)|statements\/.|vouchers\/[^/]+\/.|reimbursements\/.*\.(?:pdf|xlsx)$)/;
+  /^\/(?:(?:files|graphiql|graphql|mails|p|password|templates)(?:\/|$)|(?:statements|transfers)\/.|vouchers\/[^/]+\/.|reimbursements\/.*\.(?:pdf|xlsx)$)/;
 
 /** Go to a screen of ours. */
 export function go(address: string, { replace = false } = {}): void {
