@@ -1,12 +1,12 @@
-"""The supplier's counter: a voucher is verified with its code, and its invoice recorded; the agency decides what exceeds
-it."""
+"""The supplier's counter: a voucher is verified with its code, and its invoice recorded; the agency decides about what
+exceeds it."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, FilePayload, Page, expect
 
 from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
 from tests.browser.people import signed_in
@@ -80,8 +80,8 @@ async def test_V20_a_number_is_verified_with_its_code_and_its_invoice_recorded(
         await expect(page.locator("[name=voucherNumber]")).to_have_value(number)
         await page.locator("[name=invoiceNumber]").fill("F 2026/17")
         await page.locator("[name=amount]").fill("123,01 €")
-        scan = {"name": "Facture n° 17.pdf", "mimeType": "application/pdf", "buffer": PDF}
-        await page.locator("[name=document]").set_input_files(scan)  # type: ignore[arg-type]
+        scan: FilePayload = {"name": "Facture n° 17.pdf", "mimeType": "application/pdf", "buffer": PDF}
+        await page.locator("[name=document]").set_input_files(scan)
         await accessible(page)
         await fits(page)
         await page.locator("[name=amount]").press("Enter")
@@ -138,9 +138,9 @@ async def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(visit
     await page.locator("[name=amount]").press("Enter")
     await expect(page.locator("[name=amount]")).to_be_focused()
     await page.locator("[name=amount]").fill("100")
-    paper = {"name": "facture.pdf", "mimeType": "application/pdf", "buffer": b"no PDF"}
+    paper: FilePayload = {"name": "facture.pdf", "mimeType": "application/pdf", "buffer": b"no PDF"}
     await page.locator("[name=invoiceNumber]").fill("F-1")
-    await page.locator("[name=document]").set_input_files(paper)  # type: ignore[arg-type]
+    await page.locator("[name=document]").set_input_files(paper)
     await page.locator("[name=amount]").press("Enter")
     await expect(page.locator("[name=document]")).to_have_attribute("aria-invalid", "true")
     await expect(page.locator("[name=document]")).to_be_focused()
@@ -191,5 +191,7 @@ async def test_AV6_what_exceeds_a_voucher_waits_for_the_agency(browser: Browser,
         await expect(till.get_by_role("button", name="Payer")).to_have_count(0)
         await till.get_by_role("button", name="Exporter (Excel)").click()
         await expect(till.get_by_text("Terminé : 3 lignes.")).to_be_visible()
-        answer = await opened(cast, await till.get_by_role("link", name="Télécharger", exact=True).get_attribute("href"))
+        answer = await opened(
+            cast, await till.get_by_role("link", name="Télécharger", exact=True).get_attribute("href")
+        )
         assert answer.content[:2] == b"PK"

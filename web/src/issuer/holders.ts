@@ -41,7 +41,10 @@ export function changed(values: HolderValues, before: HolderValues): Omit<Create
   const { street, postcode, town, country } = values;
   const plain = ["firstName", "email", "mobile", "memberSince", "duesPaidUntil"] as const;
   return {
-    ...Object.fromEntries(plain.filter((each) => values[each] !== before[each]).map((each) => [each, values[each]])),
+    // What is emptied stays: the API takes no nothing.
+    ...Object.fromEntries(
+      plain.filter((each) => values[each] !== "" && values[each] !== before[each]).map((each) => [each, values[each]]),
+    ),
     ...(values.statementBy === "EMAIL" || values.statementBy === "POST" ? { statementBy: values.statementBy } : {}),
     ...(ADDRESS.some((each) => values[each] !== before[each])
       ? { postalAddress: { street, postcode, town, country } }
