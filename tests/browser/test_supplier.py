@@ -121,7 +121,7 @@ async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: 
         await expect(dialog.get_by_role("button", name="Laisser comme il est")).to_be_focused()
         await dialog.get_by_role("button", name="Débloquer").click()
         await expect(desk.get_by_role("dialog")).to_have_count(0)
-        await expect(desk.get_by_text("Bloqué", exact=True)).to_have_count(0)
+        await expect(desk.locator(".pill")).to_have_count(1)
         await expect(desk.get_by_role("button", name="Débloquer")).to_have_count(0)
 
         await page.locator("[name=secretCode]").press("Enter")
