@@ -183,7 +183,12 @@ async def test_P19_P20_P23_another_way_of_asking_and_a_part_paid(visitor: Visito
         assert [await each.is_visible() for each in await unprinted.all()].count(True) == 0
     await page.emulate_media(media="screen")
     await page.get_by_role("button", name="Changer de mode d’encaissement").click()
-    await expect(page.get_by_label("Identifiant ou e-mail du client")).to_be_focused()
+    identifier = page.get_by_label("Identifiant ou e-mail du client")
+    await expect(identifier).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(identifier).to_have_count(0)
+    await page.get_by_role("button", name="Changer de mode d’encaissement").click()
+    await expect(identifier).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("À remplir.")).to_be_visible()
     await page.keyboard.type("ines")
@@ -395,6 +400,7 @@ async def test_P7_P9_P26_a_payment_is_validated_for_less(visitor: Visitor, cast:
     await page.keyboard.press("Enter")
     await expect(dialog).to_have_count(0)
     await expect(state(page)).to_contain_text("Validé pour 35,50 € ; 4,50 € sont revenus au client.")
+    await expect(state(page)).to_be_focused()
     assert (await cast.read(request))["amountValidated"] == {"amount": "35.50"}
     assert await cast.world.wallet("ines") == 64_50
     await expect(page.get_by_role("button", name="Valider")).to_have_count(0)
