@@ -28,6 +28,10 @@ PAUL: Final = "44001234B"
 VOUCHER: Final = "... on Voucher { id number status presentation { secretCode } }"
 JOB: Final = "id status"
 PAPER: Final = b"%PDF-1.7\n%%EOF\n"
+KEPT_AWAKE: Final = """() => {
+    window.awake = [];
+    navigator.wakeLock.request = async (what) => (window.awake.push(what), { release: async () => window.awake.pop() });
+}"""
 SUNDAY_NIGHT: Final = datetime(2026, 11, 22, 23, 40, tzinfo=PARIS)
 
 
@@ -223,11 +227,14 @@ async def test_V11_two_phones_at_once_draw_one_code(browser: Browser, cast: Cast
 async def test_V14_back_leaves_the_code_and_comes_to_the_same(browser: Browser, cast: Cast) -> None:
     voucher = await cast.revealed()
     async with phone(browser, cast) as (_, page):
+        await page.evaluate(KEPT_AWAKE)
         await page.get_by_role("link", name="Bon web").click()
         await page.get_by_role("button", name="Afficher le code secret").click()
         await expect(page.locator(".code")).to_have_text(voucher["presentation"]["secretCode"])
+        assert await page.evaluate("window.awake") == ["screen"], "the screen stays on at the counter"
         await page.go_back()
         await expect(page.locator(".code")).to_have_count(0)
+        assert await page.evaluate("window.awake") == []
         await page.go_forward()
         await expect(page.locator(".code")).to_have_text(voucher["presentation"]["secretCode"])
         await page.keyboard.press("Escape")

@@ -252,6 +252,19 @@ async def test_P25_after_the_limit_nobody_pays(browser: Browser, cast: Cast) -> 
     assert await cast.world.wallet("ines") == 100_00
 
 
+async def test_P25_the_screen_closes_when_the_time_is_over(browser: Browser, cast: Cast) -> None:
+    await cast.world.freeze(datetime(2026, 11, 22, 12, 0, tzinfo=PARIS))
+    request = await cast.ask()
+    async with phone_of(browser, cast, "ines") as (_, page):
+        await page.clock.install()
+        await page.goto(f"/offers/{token_of(request)}")
+        await expect(page.locator("time")).to_contain_text("encore 1")
+        await cast.world.freeze(datetime(2026, 11, 22, 12, 15, tzinfo=PARIS))
+        await page.clock.fast_forward("15:01")
+        await expect(title(page)).to_have_text("Demande close")
+        await expect(page.locator(".told")).to_contain_text("Le délai est passé")
+
+
 async def test_P22_a_request_for_somebody_else_cannot_be_paid(browser: Browser, cast: Cast) -> None:
     await cast.ask(customerIdentifier="eric", label="Pour Éric")
     offers = await cast.eric.ask("{ myPaymentOffers { nodes { token } } }")
