@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from domain.access import Role
 from domain.calendar import PARIS
@@ -297,6 +297,28 @@ async def test_V5_a_supplier_is_chosen_by_a_tap(browser: Browser, cast: Cast) ->
         await expect(page.get_by_role("option")).to_have_count(0)
         await page.get_by_role("combobox", name="Fournisseur").fill("zzz")
         await expect(page.get_by_text("Aucun fournisseur de ce nom.")).to_be_visible()
+
+
+async def test_V5_an_answer_that_comes_late_does_not_take_the_choice_away(browser: Browser, cast: Cast) -> None:
+    async with phone(browser, cast, "/vouchers/new") as (_, page):
+        await expect(page.get_by_role("option")).to_have_count(3)
+        await page.keyboard.press("Escape")
+        answered = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await answered.wait()
+            await route.continue_()
+
+        await page.route("**/graphql", late)
+        async with page.expect_response("**/graphql"):
+            await page.keyboard.press("ArrowDown")
+            await page.keyboard.press("ArrowDown")
+            await page.keyboard.press("ArrowDown")
+            chosen = page.get_by_role("option", selected=True)
+            await expect(chosen).to_have_text("Matériaux de l’Ouest")
+            answered.set()
+        await expect(page.get_by_text("3 fournisseurs")).to_be_visible()
+        await expect(chosen).to_have_text("Matériaux de l’Ouest")
 
 
 async def test_V7_who_has_not_paid_the_dues_is_sent_to_the_agency(browser: Browser, cast: Cast) -> None:
