@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocket, async_playwright, expect
 
 from domain.calendar import PARIS
 from domain.db import Database
@@ -19,6 +19,7 @@ from domain.push import public_key
 from tests.browser import FLAGS, LANGUAGES, Visitor, accessible, chromium, fits, until_served_offline, visiting
 from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled, token_of
+from tests.tasks import until
 from tests.world import Running, Servers, World
 
 pytestmark = pytest.mark.anyio
@@ -221,8 +222,16 @@ async def test_P20_a_link_leads_there_after_sign_in_and_a_second_time_says_paid(
         await question(page).get_by_role("button", name=f"Payer {FORTY}").click()
         await expect(title(page)).to_have_text("Paiement effectué")
         await expect(title(other)).to_have_text("Demande déjà payée", timeout=1_000)
+        sockets: list[WebSocket] = []
+
+        def opened(socket: WebSocket) -> None:
+            sockets.append(socket)
+
+        page.on("websocket", opened)
         await page.reload()
         await expect(title(page)).to_have_text("Demande déjà payée")
+        await until(lambda: sockets and all(socket.is_closed() for socket in sockets))
+        await expect(page.get_by_text("Connexion perdue")).to_have_count(0)
         await expect(page.locator(".told")).to_contain_text(f"Déjà payé : {FORTY}.")
         await expect(page.get_by_role("button", name="Payer")).to_have_count(0)
     assert await cast.world.wallet("ines") == 60_00
