@@ -448,7 +448,7 @@ async def test_every_screen_speaks_english_and_fits(browser: Browser, cast: Cast
             await page.goto(address)
             await expect(page.get_by_role("heading", level=1)).to_have_text(title)
             await expect(page).to_have_title(f"{title} – Escarcelle")
-            await page.wait_for_load_state("networkidle")
+            await expect(page.locator("[aria-busy=true], .loading")).to_have_count(0)
             await fits(page)
         for address in ("/reimbursements", "/users", "/merchants"):
             await page.goto(address)
