@@ -393,6 +393,8 @@ async def test_V22_statements_are_issued_and_vouchers_taken_back(
         await expect(page.locator(ROWS)).to_have_count(1)
         await accessible(page)
         await fits(page)
+        await fits(page, 800)
+        await fits(page, 1024)
         await page.locator(ROWS).get_by_role("link").click()
         await expect(page.locator(".total")).to_have_text("50,00\u00a0€")
         await accessible(page)
@@ -450,6 +452,8 @@ async def test_every_screen_speaks_english_and_fits(browser: Browser, cast: Cast
             await expect(page).to_have_title(f"{title} – Escarcelle")
             await expect(page.locator("[aria-busy=true], .loading")).to_have_count(0)
             await fits(page)
+            await fits(page, 800)
+            await fits(page, 1024)
         for address in ("/reimbursements", "/users", "/merchants"):
             await page.goto(address)
             await accessible(page)

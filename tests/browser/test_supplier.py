@@ -168,6 +168,8 @@ async def test_AV6_what_exceeds_a_voucher_waits_for_the_agency(browser: Browser,
         await expect(page.locator(ROWS)).to_have_count(2)
         await accessible(page)
         await fits(page)
+        await fits(page, 800)
+        await fits(page, 1024)
 
         await page.get_by_role("button", name="Payer le dépassement de F-1").click()
         dialog = page.get_by_role("dialog")
