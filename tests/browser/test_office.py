@@ -53,6 +53,18 @@ def facts(page: Page, label: str) -> Locator:
     return page.locator("dl > div", has=page.get_by_text(label, exact=True)).locator("dd")
 
 
+async def test_the_issuer_reads_a_payment_and_does_nothing_with_it(visitor: Visitor, cast: Cast) -> None:
+    await cast.payments.ask("40,00", basketNumber="REF1")
+    page = await signed_in(visitor, cast.world.slug, "agent", "/payments")
+    await page.get_by_role("link", name="REF1", exact=True).click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Demande REF1")
+    await expect(page.get_by_text("En attente de paiement client").first).to_be_visible()
+    for deed in ("Annuler", "Valider", "Changer de mode"):
+        await expect(page.locator("main").get_by_role("button", name=deed)).to_have_count(0)
+    await accessible(page)
+    await fits(page)
+
+
 # ── an accountant's morning ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -80,8 +92,8 @@ async def test_P30_an_accountants_morning(visitor: Visitor, cast: Cast) -> None:
     assert (paper.headers["content-type"], b"<EndToEndId>R2026-00000001<" in paper.content) == ("application/xml", True)
 
     await page.get_by_role("link", name="Fichiers pour la banque").click()
-    await expect(page.locator(ROWS)).to_contain_text("ESCARCELLE-2026-000001")
-    again = await opened(cast.running, page.get_by_role("link", name="Télécharger ESCARCELLE-2026-000001"))
+    await expect(page.locator(ROWS)).to_contain_text(cast.file())
+    again = await opened(cast.running, page.get_by_role("link", name=f"Télécharger {cast.file()}"))
     assert again.content == paper.content
     await accessible(page)
     await fits(page)

@@ -24,6 +24,7 @@ const area: Area = {
     { path: "/reimbursements/files", screen: () => import("./TransferFiles.svelte") },
     { path: "/reimbursements/:id", screen: () => import("./Reimbursement.svelte") },
     { path: "/payments", screen: () => import("../till/Payments.svelte") },
+    { path: "/payments/:id", screen: () => import("../till/Payment.svelte") },
     { path: "/vouchers", screen: () => import("./Vouchers.svelte") },
     { path: "/vouchers/:id", screen: () => import("./Voucher.svelte") },
     { path: "/verify", screen: () => import("../supplier/Verify.svelte") },
