@@ -54,6 +54,7 @@ _UNKNOWN: Final = Text(
 _HOW: Final = Text(
     "Ouvrez votre application et scannez ce code pour payer.", "Open your application and scan this code to pay."
 )
+_PAY_HERE: Final = Text("Payer depuis ce téléphone", "Pay from this phone")
 _MEDIA_TYPES: Final = {
     jobs.FileFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     jobs.FileFormat.CSV: "text/csv; charset=utf-8",
@@ -175,6 +176,9 @@ class Pages:
         name = html.escape(offer.merchant_name or "")
         place = html.escape(offer.point_of_sale_name or "")
         body = f"<p>{name}<br>{place}</p><strong>{amount}</strong><p>{html.escape(status)}</p>"
+        if asked.status is payments.PaymentRequestStatus.AWAITING_PAYMENT:
+            # A token of ours holds nothing that would end an attribute.
+            body += f'<p><a href="/offers/{token}">{_PAY_HERE.in_locale(locale)}</a></p>'
         return _page(200, locale, f"{amount} · {name}", body)
 
     async def file(self, request: Request) -> Response:

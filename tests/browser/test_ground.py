@@ -1,6 +1,7 @@
 """What all screens stand on: addresses, offline, headers, GraphiQL."""
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from playwright.async_api import Browser, Page, expect
 
 from api.web import NOT_SCREENS
 from tests.browser import LANGUAGES, Visitor, accessible, fits, until_served_offline, visiting
+from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled
 from tests.world import PASSWORD, Running, World
 
@@ -80,6 +82,23 @@ async def test_the_shell_is_there_without_a_network(visitor: Visitor) -> None:
     )
     assert "/" in kept
     assert [path for path in kept if path.startswith("/graph")] == [], "nothing of people or money, and no GraphiQL"
+
+
+async def test_who_has_signed_out_leaves_nothing_behind_and_who_could_not_is_told(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "708900")
+    await page.evaluate("sessionStorage.setItem('draft', 'of the one before')")
+    sign_out = page.get_by_role("button", name="Se déconnecter")
+    await visitor.context.set_offline(True)
+    await sign_out.click()
+    await expect(page.get_by_text("Vous êtes encore connecté")).to_be_visible()
+    visitor.wrong.expected("ERR_INTERNET_DISCONNECTED")
+    await visitor.context.set_offline(False)
+    await sign_out.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
+    assert urlsplit(page.url).path == "/"
+    assert await page.evaluate("sessionStorage.length") == 0
+    await page.reload()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
 
 
 async def test_it_can_be_installed(page: Page, running: Running) -> None:

@@ -342,5 +342,5 @@ def drawn(svg: str, module_pixels: int) -> numpy.ndarray:
 
 
 def scanned(image: numpy.ndarray) -> str:
-    text, _, _ = cv2.QRCodeDetector().detectAndDecode(image)
+    text, _, _ = cv2.QRCodeDetectorAruco().detectAndDecode(image)
     return str(text)

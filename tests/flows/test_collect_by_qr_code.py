@@ -204,7 +204,7 @@ async def test_P20_the_qr_code_is_an_opaque_token_of_its_own_that_a_telephone_re
     url = request["qrCode"]["url"]
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(request["qrCode"]["pngBase64"]), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
-    read, *_ = cv2.QRCodeDetector().detectAndDecode(picture)
+    read, *_ = cv2.QRCodeDetectorAruco().detectAndDecode(picture)
     assert read == url
     assert url != other["qrCode"]["url"]
     assert "4000" not in url
@@ -249,6 +249,11 @@ async def test_P20_the_offer_can_be_read_before_signing_in_but_not_paid(cast: Ca
     assert page.status_code == 200
     assert "40,00" in page.text
     assert "Canoë Kayak Club Orléans" in page.text
+    way_on = f'href="/offers/{token_of(request)}"'
+    assert way_on in page.text
+    await cast.pay(request)
+    async with Client(cast.running.url) as passer_by:
+        assert way_on not in (await passer_by.get(f"/p/{token_of(request)}")).text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ class Session {
   viewer = $state<Viewer | null | undefined>(undefined);
   /** Whether a session has ended by itself: signing in leads back to the same screen. */
   ended = $state(false);
+  /** Whether signing out has failed. */
+  stays = $state(false);
   /** Whether the server could not be reached at all. */
   unreached = $state(false);
   /** By how much the issuer's clock is ahead of this device's, in milliseconds. */
@@ -40,10 +42,19 @@ class Session {
     if (this.viewer) await ask(ChooseLanguageDocument, { input: { locale: current.locale } }).catch(() => undefined);
   }
 
+  /** Sign out, and leave nothing of this person in the tab for the next one. Without an answer one is still signed in,
+   * and is told so. */
   async leave(): Promise<void> {
-    await ask(SignOutDocument, {}).catch(() => undefined);
+    this.stays = false;
+    try {
+      await ask(SignOutDocument, {});
+    } catch {
+      this.stays = true;
+      return;
+    }
     hangUp();
-    this.viewer = null;
+    sessionStorage.clear();
+    location.assign("/");
   }
 
   /** The issuer's clock, in milliseconds since 1970. */
