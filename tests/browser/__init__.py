@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect
 
 from escarcelle.embedded import CannotStart
 
@@ -47,6 +47,10 @@ def chromium() -> str:
     if found is None:
         raise CannotStart("Chromium is needed: apt-get install chromium, or CHROMIUM=/path/to/it")
     return found
+
+
+# How soon is measured elsewhere; here it is enough that it comes without a reload, however busy the machine is.
+expect.set_options(timeout=15_000)
 
 
 class Wrong:

@@ -119,7 +119,7 @@ async def test_P21_P22_P23_A_asked_by_name_a_part_is_paid_and_the_till_sees_it(
         await expect(said).to_contain_text("Vous avez payé 30,00\u00a0€ à Canoë Kayak Club Orléans.")
         await expect(said).to_contain_text("Il reste 10,00\u00a0€ à régler par le moyen de votre choix.")
         await expect(page.locator("dl")).to_contain_text("Mon solde 70,00\u00a0€")
-        await expect(row).to_contain_text("Validé", timeout=1_000)
+        await expect(row).to_contain_text("Validé")
         await expect(row).to_contain_text("30,00\u00a0€")
         await page.get_by_role("link", name="Fermer").click()
         receipt = page.get_by_role("link", name="Location de canoë")
@@ -136,7 +136,7 @@ async def test_P22_a_new_request_appears_on_the_list_that_is_looked_at(browser: 
         request = await cast.ask(customerIdentifier="ines", label="Gilet")
         await expect(page.get_by_role("link", name="Gilet")).to_be_visible(timeout=10_000)
         await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
-        await expect(page.get_by_role("link", name="Gilet")).to_contain_text("Annulé", timeout=1_000)
+        await expect(page.get_by_role("link", name="Gilet")).to_contain_text("Annulé")
 
 
 async def test_P23_B_is_paid_whole_or_not_at_all(browser: Browser, cast: Cast) -> None:
@@ -163,7 +163,7 @@ async def test_P26_P27_C_what_the_merchant_gives_back_is_said_at_once(browser: B
         await expect(page.locator(".told")).to_contain_text("Le commerçant doit encore valider")
         assert await cast.world.wallet("ines") == 60_00
         await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
-        await expect(page.locator(".told")).to_contain_text(f"Les {FORTY} payés vous sont rendus.", timeout=1_000)
+        await expect(page.locator(".told")).to_contain_text(f"Les {FORTY} payés vous sont rendus.")
     assert await cast.world.wallet("ines") == 100_00
 
 
@@ -221,7 +221,7 @@ async def test_P20_a_link_leads_there_after_sign_in_and_a_second_time_says_paid(
         await page.get_by_role("button", name=f"Payer {FORTY}").click()
         await question(page).get_by_role("button", name=f"Payer {FORTY}").click()
         await expect(title(page)).to_have_text("Paiement effectué")
-        await expect(title(other)).to_have_text("Demande déjà payée", timeout=1_000)
+        await expect(title(other)).to_have_text("Demande déjà payée")
         sockets: list[WebSocket] = []
 
         def opened(socket: WebSocket) -> None:
@@ -305,7 +305,7 @@ async def test_P31_declining_is_asked_once_more_and_told_to_the_till(
         await question(page).get_by_role("button", name="Refuser la demande").click()
         await expect(title(page)).to_have_text("Demande refusée")
         await expect(page.locator(".told")).to_contain_text("Canoë Kayak Club Orléans en est informé")
-        await expect(row).to_contain_text("Annulé", timeout=1_000)
+        await expect(row).to_contain_text("Annulé")
         await page.reload()
         await expect(page.locator(".told")).to_contain_text("Cette demande est annulée")
         await expect(page.get_by_role("button", name="Payer")).to_have_count(0)
