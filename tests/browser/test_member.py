@@ -112,7 +112,7 @@ def card(page: Page, label: str) -> Locator:
 # ── from the request to the delivery ──────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_V2_V4_to_V18_from_the_request_to_the_delivery(browser: Browser, cast: Cast) -> None:
+async def test_V2_V4_to_V18_V21_from_the_request_to_the_delivery(browser: Browser, cast: Cast) -> None:
     await cast.world.freeze(SUNDAY_NIGHT)
     async with phone(browser, cast, "/") as (_, page):
         await expect(title(page)).to_have_text("Demande de bons")
