@@ -263,7 +263,7 @@ class Pages:
             return _refused(refused, locale)
         async with self._rendering:
             content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer)
-        return _privately(content, jobs.FileFormat.XML, f"{'TEST-' if issuer.sandbox else ''}{file.reference}.xml")
+        return _privately(content, jobs.FileFormat.XML, f"{issuer.file_mark}{file.reference}.xml")
 
     async def reimbursement(self, request: Request) -> Response:
         """A reimbursement's statement behind a signed link, as pages or as a workbook: 404 for a link that we have not

@@ -67,6 +67,12 @@ class Issuer(
     created_at: datetime
 
     @property
+    def file_mark(self) -> str:
+        """What the names of a sandbox's files begin with, where one may be taken for a real one; empty for a real
+        issuer."""
+        return "TEST-" if self.sandbox else ""
+
+    @property
     def contact(self) -> str:
         """Where it answers questions, in one line; empty when it says nothing of that."""
         return " · ".join(filter(None, (self.support_phone, self.support_email)))

@@ -186,4 +186,4 @@ def _status(paid: Reimbursement, locale: Locale) -> str:
 
 def _file_stem(of: Statement, locale: Locale) -> str:
     stem = _FILE_STEM.in_locale(locale, reference=of.reimbursement.reference)
-    return f"TEST-{stem}" if of.issuer.sandbox else stem
+    return of.issuer.file_mark + stem

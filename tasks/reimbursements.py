@@ -17,7 +17,6 @@ from domain.work import perform
 from reporting import sepa
 
 _FILE_STEM: Final = Text("virements", "transfers")
-_TEST_FILE_STEM: Final = Text("TEST-virements", "TEST-transfers")
 _SAY_EVERY: Final = 20
 
 
@@ -51,5 +50,5 @@ async def run(database: Database, job: Job, message_id: UUID) -> None:
     content = await asyncio.to_thread(sepa.transfers, file, ordered, issuer)
     for n, piece in enumerate(jobs.pieces(content)):
         await keep(jobs.keep_chunk, *mine, n, piece)
-    stem = (_TEST_FILE_STEM if issuer.sandbox else _FILE_STEM).in_locale(job.locale)
+    stem = issuer.file_mark + _FILE_STEM.in_locale(job.locale)
     await keep(jobs.finish, *mine, done, stem, len(content))
