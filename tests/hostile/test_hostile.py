@@ -381,6 +381,16 @@ def _asked(body: bytes, accept: str, token: str | None) -> bytes:
 # ── what is left of it ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def _neighbour(servers: Servers, database: Database) -> World:
+    """Another issuer, of whose users the hostile are none: what an agent may shut at home stays open there."""
+    world = await World.make(servers, database)
+    await world.merchant("AM", "Auberge du Moulin", {"P001": "Auberge du Moulin"})
+    await world.holder("ines", "Durand", "5000,00", "ines@example.com")
+    await world.user("caisse", Role.MERCHANT_STAFF, merchant="AM", grants={"P001": frozenset(Right)})
+    await world.user("ines", Role.HOLDER, holder="ines")
+    return world
+
+
 async def _pay(world: World, url: str, times: int) -> list[float]:
     """Payments as people make them; returns how long each took, in seconds."""
     took = []
@@ -446,6 +456,8 @@ def test_the_program_is_hard_to_break(servers: Servers, tmp_path: Path) -> None:
 
     async def scenario(target: Besieged, database: Database) -> None:
         cast = await Cast.make(servers, database, target.url)
+        neighbour = await _neighbour(servers, database)
+        untouched = await neighbour.digest()
         before = await target.count_tasks()
         schema = build_schema((_ROOT / "schema.graphql").read_text(encoding="utf-8"))
         siege = Siege(target, cast, seed, schema)
@@ -469,7 +481,8 @@ def test_the_program_is_hard_to_break(servers: Servers, tmp_path: Path) -> None:
         assert second - first < GROWTH_BYTES
         _saw_everything(siege.seen)
 
-        took = await _pay(cast.world, target.url, 20)
+        assert await neighbour.digest() == untouched
+        took = await _pay(neighbour, target.url, 20)
         print(f"a payment afterwards: {statistics.median(took) * 1000:.0f} ms")
         assert statistics.median(took) < PAYMENT_SECONDS
 
