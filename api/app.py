@@ -67,6 +67,7 @@ def create_app(settings: Settings, newest_revision: str) -> Starlette:
             Route("/livez", pages.live),
             Route("/readyz", pages.ready),
             Route("/p/{token}", pages.offer),
+            Route("/marks/{slug}/{digest}", pages.mark),
             Route("/files/{token}", pages.file),
             Route("/statements/{token}", pages.statement),
             Route("/vouchers/{id}/{token}", pages.voucher),

@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import (
     HTMLResponse,
@@ -27,7 +28,7 @@ from starlette.responses import (
 from api.context import DEVICE_COOKIE, DEVICE_LASTS, Services, cookie
 from api.sight import note_tenant
 from api.transport import asked_locale
-from domain import codes, documents, jobs, money, parties, payments, reimbursements, sign_in, vouchers
+from domain import appearance, codes, documents, jobs, money, parties, payments, reimbursements, sign_in, vouchers
 from domain.errors import RefusalCode, Refused
 from domain.notices import Paper
 from domain.texts import Locale, Text
@@ -180,6 +181,18 @@ class Pages:
             # A token of ours holds nothing that would end an attribute.
             body += f'<p><a href="/offers/{token}">{_PAY_HERE.in_locale(locale)}</a></p>'
         return _page(200, locale, f"{amount} · {name}", body)
+
+    async def mark(self, request: Request) -> Response:
+        """An issuer's mark, for anyone; under another digest, or of an issuer without one, there is none."""
+        issuer = await parties.issuer_of_slug(self._services.database, request.path_params["slug"])
+        if issuer is None:
+            raise HTTPException(404)
+        async with self._services.database.reading(issuer.tenant) as connection:
+            shown = await appearance.appearance(connection, issuer.tenant)
+        if shown.mark is None or shown.mark_digest != request.path_params["digest"]:
+            raise HTTPException(404)
+        headers = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+        return Response(shown.mark, media_type="image/png", headers=headers)
 
     async def file(self, request: Request) -> Response:
         """The file behind a signed link: 404 for a link that we have not signed, 410 once the file has expired."""

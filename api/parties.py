@@ -28,7 +28,7 @@ from api.shapes import (
     result,
     view,
 )
-from domain import bank_accounts, parties, payments, push, sandbox
+from domain import appearance, bank_accounts, parties, payments, push, sandbox
 from domain.ledger import Balance
 from domain.texts import Locale, Text
 
@@ -64,6 +64,30 @@ class PaymentRules:
     immediate_minutes: int = field("How long an immediate request waits for its payment, in minutes.")
 
 
+@strawberry.type(description="How an issuer shows itself.")
+class Appearance:
+    """A view of domain.appearance.Appearance."""
+
+    accent_light: str = field("Its colour on a light ground, as `#rrggbb`; white is legible on it.")
+    accent_dark: str = field("Its colour on a dark ground, as `#rrggbb`; the ground is legible on it.")
+    mark_path: str | None = field("Where its mark is on this server: a PNG picture for a white ground. Null without.")
+
+
+async def _appearance(root: strawberry.Parent[parties.Issuer], info: Info) -> Appearance:
+    async with info.context.services.database.reading(root.tenant) as connection:
+        chosen = await appearance.appearance(connection, root.tenant)
+    digest = chosen.mark_digest
+    return Appearance(
+        accent_light=chosen.shades.light,
+        accent_dark=chosen.shades.dark,
+        mark_path=f"/marks/{root.slug}/{digest}" if digest else None,
+    )
+
+
+def _shown() -> Any:
+    return strawberry.field(resolver=_appearance, description="Its colour and its mark.")
+
+
 @view(
     parties.Issuer,
     "Who issues the value and owns the data below it (one tenant): an agency, a federation, a venue, a brand.",
@@ -76,6 +100,7 @@ class Issuer(Node):
     sandbox: bool = field("Whether all this is a rehearsal: only mails leave, marked.")
     support: Support = itself("How to reach the people who help.", Support)
     payment_rules: PaymentRules | None = itself("What payment requests must respect.", PaymentRules | None)
+    appearance: Appearance = _shown()
 
     @strawberry.field(description="The issuer's clock: real time, but in a sandbox.")
     async def now(self, info: Info) -> datetime:
@@ -98,6 +123,7 @@ class IssuerCard:
     slug: str = field("Its name in addresses and at sign-in.")
     name: str = field("Its name for people.")
     support: Support = itself("How to reach the people who help.", Support)
+    appearance: Appearance = _shown()
 
     @strawberry.field(description="How it calls the login: “N° de convention”.")
     def login_label(self, info: Info, locale: Locale | None = None) -> str:

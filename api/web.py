@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 NOT_SCREENS: Final = frozenset(
-    {"assets", "files", "graphiql", "graphql", "livez", "mails", "p", "password", "readyz", "templates"}
+    {"assets", "files", "graphiql", "graphql", "livez", "mails", "marks", "p", "password", "readyz", "templates"}
 )
 """What no screen's address begins with: below these, what is not there is not found. The service worker has the same
 list (web/src/service-worker.ts)."""

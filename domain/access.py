@@ -227,6 +227,9 @@ class Grant(Row, table="grants", key=("user_id", "point_of_sale_id"), app="SELEC
 
 async def tenant_of_slug(database: Database, slug: str | None) -> int | None:
     """The issuer of that name in addresses; without a name, the only one that there is; or None."""
+    if slug is not None and "\0" in slug:
+        # An address may hold it, a text of the database not.
+        return None
     async with database.connection() as connection:
         tenant: int | None = await connection.fetchval("SELECT tenant_of_slug($1)", slug)
         return tenant

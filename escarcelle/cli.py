@@ -337,6 +337,37 @@ def set_terms(
     print(f"{slug}: {flow} from {since:%Y-%m-%d}, {commission} %, {business_days} business days")
 
 
+@issuer_app.command("appearance")
+def set_appearance(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    accent: Annotated[str | None, typer.Option(help="Its colour: #7a1f4b")] = None,
+    mark: Annotated[
+        Path | None, typer.Option(help="Its mark, a PNG picture.", exists=True, dir_okay=False, readable=True)
+    ] = None,
+    no_mark: Annotated[bool, typer.Option("--no-mark", help="Its name alone.")] = False,
+) -> None:
+    """Set the colour and the mark that screens and mails of an issuer bear; what is not named stays. Where the colour
+    would be hard to read, its nearest shade that is not stands for it."""
+    from domain.appearance import Shades, checked_accent
+    from escarcelle import database
+
+    if mark is not None and no_mark:
+        raise CannotStart("--mark and --no-mark exclude each other")
+    given: dict[str, str | bytes | None] = {} if accent is None else {"accent": accent}
+    if mark is not None or no_mark:
+        given["mark"] = mark.read_bytes() if mark is not None else None
+    if not given:
+        raise CannotStart("Nothing to set: name a colour, for example --accent '#7a1f4b', or a picture with --mark")
+    database.set_appearance(from_environment(), slug, **given)
+    said = []
+    if accent is not None:
+        shades = Shades.of(checked_accent(accent))
+        said.append(f"{shades.light} on light screens, {shades.dark} on dark ones")
+    if "mark" in given:
+        said.append("its name alone" if mark is None else f"mark {mark.name}")
+    print(f"{slug}: {', '.join(said)}")
+
+
 @issuer_app.command("paying-account")
 def set_paying_account(
     slug: Annotated[str, typer.Option(help="Which issuer.")],

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -23,6 +23,7 @@ import domain.payments
 import domain.vouchers  # noqa: F401 — every table must be declared before migrations are compared
 from domain import users
 from domain.access import Actor, Role
+from domain.appearance import OWN_ACCENT, Appearance, checked_accent, checked_mark
 from domain.bank_accounts import PayingAccount, checked_account
 from domain.codes import new_id
 from domain.db import APP, OWNER, READER, RELAY, Database, Entity, Row, connect_as, metadata
@@ -92,6 +93,12 @@ def set_paying_account(
 ) -> None:
     """Set the account that an issuer reimburses from. Raises Refused for an unknown issuer or an invalid account."""
     asyncio.run(put_paying_account(settings, slug, iban, bic, holder, address))
+
+
+def set_appearance(settings: Settings, slug: str, **appearance: str | bytes | None) -> None:
+    """Set how an issuer shows itself: `accent`, a colour as `#rrggbb`, and `mark`, a PNG picture or None. Raises
+    Refused for an unknown issuer or what cannot be shown."""
+    asyncio.run(put_appearance(settings, slug, appearance))
 
 
 def set_reimbursement_runs(settings: Settings, slug: str, *, automatic: bool) -> date:
@@ -209,6 +216,15 @@ async def put_paying_account(
     await _put(settings, slug, PayingAccount, "(tenant)", checked_account(iban, bic, holder, address))
 
 
+async def put_appearance(settings: Settings, slug: str, given: Mapping[str, Any]) -> None:
+    """The same, for who is awaited already."""
+    kept = {"accent": OWN_ACCENT} | dict(given)
+    kept["accent"] = checked_accent(kept["accent"])
+    if kept.get("mark") is not None:
+        kept["mark"] = checked_mark(kept["mark"])
+    await _put(settings, slug, Appearance, "(tenant)", kept, changed=given)
+
+
 async def put_reimbursement_runs(settings: Settings, slug: str, *, automatic: bool) -> date:
     """The same, for who is awaited already."""
     connection = await connect_as(settings, OWNER)
@@ -228,17 +244,25 @@ async def put_reimbursement_runs(settings: Settings, slug: str, *, automatic: bo
     return schedule.next_run_on
 
 
-async def _put(settings: Settings, slug: str, row: type[Row], key: str, given: Mapping[str, Any]) -> None:
-    """Insert or change a row that only the owner may write. Raises Refused."""
+async def _put(
+    settings: Settings,
+    slug: str,
+    row: type[Row],
+    key: str,
+    given: Mapping[str, Any],
+    changed: Collection[str] | None = None,
+) -> None:
+    """Insert a row that only the owner may write, or change what it has `changed` of it: all, unless named. Raises
+    Refused."""
     values = {name: f"${n}" for n, name in enumerate(given, 2)}
     if issubclass(row, Entity):
         # Only a new one gets them.
         values |= {"id": f"'{new_id()}'", "created_at": "clock_timestamp()"}
     columns, places = ", ".join(values), ", ".join(values.values())
-    changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in given)
+    changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in (given if changed is None else changed))
     connection = await connect_as(settings, OWNER)
     try:
-        changed = await connection.execute(
+        done = await connection.execute(
             f"INSERT INTO {row.table.name} (tenant, {columns})"  # noqa: S608 — the names are our own
             f" SELECT tenant, {places} FROM issuers WHERE slug = $1 ON CONFLICT {key} DO UPDATE SET {changes}",
             slug,
@@ -250,7 +274,7 @@ async def _put(settings: Settings, slug: str, row: type[Row], key: str, given: M
         raise Refused.invalid(field, "Cette valeur est hors limites.", "This value is out of bounds.") from None
     finally:
         await connection.close()
-    if changed != "INSERT 0 1":
+    if done != "INSERT 0 1":
         raise Refused.not_found()
 
 

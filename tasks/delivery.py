@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain import parties
+from domain.appearance import Shades, appearance
 from domain.codes import signed_token
 from domain.db import Database
 from domain.notices import Letter, NoAddress, writer
@@ -80,9 +81,10 @@ class Post:
             except NoAddress as nobody:
                 raise Rejected("no mail address any more") from nobody
             issuer = await parties.issuer(connection)
+            shades = (await appearance(connection, tenant)).shades
         if not letters:
             return
-        mails = [self.compose(issuer, letter, outbox_id, n) for n, letter in enumerate(letters, start=1)]
+        mails = [self.compose(issuer, shades, letter, outbox_id, n) for n, letter in enumerate(letters, start=1)]
         for letter, mail in zip(letters, mails, strict=True):
             for paper in letter.papers:
                 content = await asyncio.to_thread(pdf.rendered, paper.template, [paper.words])
@@ -92,7 +94,7 @@ class Post:
                 mail.add_attachment(enclosed.content, kind, subtype, filename=enclosed.name)
         await self._send(mails)
 
-    def compose(self, issuer: Issuer, letter: Letter, outbox_id: UUID, n: int) -> EmailMessage:
+    def compose(self, issuer: Issuer, shades: Shades, letter: Letter, outbox_id: UUID, n: int) -> EmailMessage:
         """The mail, in text and HTML; `n` counts the letters of one notice."""
         facts = {name: _in_line(fact, letter.locale) for name, fact in letter.facts.items()}
         mark = "[TEST] " if issuer.sandbox else ""
@@ -103,6 +105,7 @@ class Post:
             "subject": subject,
             "issuer": _one_line(issuer.name),
             "sandbox": issuer.sandbox,
+            "accent": shades,
             "contact": _one_line(contact),
             "link": self._settings.public_url + letter.link_path + self._signed(issuer.tenant, letter),
             "t": {name: text.in_locale(letter.locale, contact=_one_line(contact)) for name, text in _TEXTS.items()},

@@ -167,9 +167,10 @@ def _say(line: str) -> None:
 
 _TABLES: Final = """
     accounts balances bank_accounts dead_letters deadlines document_chunks documents holders idempotency_keys inbox
-    issuers job_chunks jobs journal member_statements merchants number_series outbox paying_accounts payment_requests
-    points_of_sale postings reimbursement_lines reimbursement_schedules reimbursement_terms reimbursements
-    supplier_invoices transfer_files transfers transitions users voucher_kinds vouchers
+    issuer_appearances issuers job_chunks jobs journal member_statements merchants number_series outbox
+    paying_accounts payment_requests points_of_sale postings reimbursement_lines reimbursement_schedules
+    reimbursement_terms reimbursements supplier_invoices transfer_files transfers transitions users voucher_kinds
+    vouchers
 """.split()  # noqa: SIM905
 
 _HIDDEN: Final = """

@@ -139,6 +139,7 @@ DATABASE: Final = (
           ('escarcelle_app', 'transitions', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_app', 'voucher_kinds', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_app', 'paying_accounts', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+          ('escarcelle_app', 'issuer_appearances', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_app', 'reimbursement_terms', 'INSERT, UPDATE, DELETE, TRUNCATE'),
           ('escarcelle_app', 'bank_accounts', 'DELETE, TRUNCATE'),
           ('escarcelle_app', 'reimbursements', 'DELETE, TRUNCATE'),

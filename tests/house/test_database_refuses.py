@@ -234,6 +234,7 @@ async def _reimbursements(world: World, manager: Actor) -> dict[str, UUID]:
     await escarcelle_database.put_paying_account(
         settings, world.slug, "FR1420041010050500013M02606", None, "Agence du Temps Libre", home
     )
+    await escarcelle_database.put_appearance(settings, world.slug, {"accent": "#7a1f4b"})
     await perform(
         world.database,
         manager,

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from domain import calendar, messages, parties, payments
+from domain.appearance import OWN_ACCENT, Shades
 from domain.codes import new_id
 from domain.notices import Letter, writer
 from domain.outbox import FAILURES_BEFORE_GIVING_UP
@@ -24,6 +25,8 @@ from tasks.delivery import Post, Rejected
 from tasks.relay import Relay
 from tests.tasks import Cast, PostBox, database_of, process_working, settings_for, until, working
 from tests.world import Servers
+
+_ACCENT = Shades.of(OWN_ACCENT)
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +134,14 @@ def test_every_letter_can_be_written_in_both_languages(servers: Servers) -> None
             for letter in letters:
                 for locale, words in zip(Locale, expected[letter.template], strict=True):
                     mail = Post(settings_for(servers, box)).compose(
-                        issuer, dataclasses.replace(letter, locale=locale), new_id(), 1
+                        issuer, _ACCENT, dataclasses.replace(letter, locale=locale), new_id(), 1
                     )
                     text, html = _text(mail).replace("\u00a0", " "), _html(mail)
                     assert words in f"{mail['Subject']}\n{text}".replace("\u00a0", " ")
                     assert f"http://127.0.0.1:8000{letter.link_path}\n" in text
                     assert f'<html lang="{locale}">' in html
                     assert html.count("http") == html.count(f'href="http://127.0.0.1:8000{letter.link_path}"') == 1
+                    assert _ACCENT.light in html and _ACCENT.dark in html
                     assert "src=" not in html and "url(" not in html
                     assert "\n\n\n" not in text
 
@@ -153,7 +157,7 @@ def test_an_immediate_request_is_to_be_paid_before_its_instant(servers: Servers)
             (letter,) = await _written(cast, request.id, "payment_asked")
             async with database.reading(cast.world.tenant) as connection:
                 issuer = await parties.issuer(connection)
-            text = _text(Post(servers.settings).compose(issuer, letter, new_id(), 1))
+            text = _text(Post(servers.settings).compose(issuer, _ACCENT, letter, new_id(), 1))
             assert "À régler avant le : 24/06/2020 à 12:14:35" in text
             assert "au plus tard" not in text
 
@@ -192,7 +196,7 @@ def test_an_address_that_is_two_headers_is_no_address(servers: Servers) -> None:
                 issuer = await parties.issuer(connection)
         letter = Letter("a@example.com\r\nBcc: b@example.com", Locale.FR, Text("", ""), "payment_declined")
         with pytest.raises(Rejected, match="no mail address"):
-            Post(servers.settings).compose(issuer, letter, new_id(), 1)
+            Post(servers.settings).compose(issuer, _ACCENT, letter, new_id(), 1)
 
     asyncio.run(scenario())
 

@@ -9,7 +9,7 @@ declare const __VERSION__: string;
 const CACHE = `shell-${__VERSION__}`;
 
 /** The server's own pages and files: without a network they are not there. */
-const SERVERS = /^\/(?:assets|files|graphiql|graphql|livez|mails|p|password|readyz|templates)(?:\/|$)/;
+const SERVERS = /^\/(?:assets|files|graphiql|graphql|livez|mails|marks|p|password|readyz|templates)(?:\/|$)/;
 
 self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(["/", ...__SHELL__])));

@@ -1,4 +1,5 @@
 import { ChooseLanguageDocument, SignOutDocument, ViewerDocument, type ViewerQuery } from "../generated/operations";
+import { appearance } from "./appearance.svelte";
 import { ask, onLockedOut } from "./graphql";
 import { current, type Language } from "./language.svelte";
 import { hangUp } from "./live.svelte";
@@ -32,7 +33,9 @@ class Session {
   enter(viewer: Viewer | null): void {
     this.viewer = viewer;
     this.ended = false;
-    if (viewer) this.#ahead = Date.parse(viewer.issuer.now) - Date.now();
+    if (viewer === null) return;
+    appearance.wear(viewer.issuer);
+    this.#ahead = Date.parse(viewer.issuer.now) - Date.now();
   }
 
   /** Read another language, here and in what the server says and mails. Whoever is not signed in is answered in it by
