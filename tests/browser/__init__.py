@@ -40,6 +40,20 @@ _OVERFLOWING: Final = """() => {
     return document.documentElement.scrollWidth > width ? [`the page: ${named.join(", ")}`] : named;
 }"""
 
+_TEXT_PIXELS: Final = 16
+"""How large a text is where nobody has chosen otherwise."""
+
+_UNSEEN: Final = """() => {
+    const edged = (element) => {
+        const { borderTopStyle, borderTopWidth } = getComputedStyle(element);
+        return borderTopStyle !== "none" && parseFloat(borderTopWidth) >= 1;
+    };
+    const all = document.querySelectorAll("button, .button, select, textarea, input, dialog[open], [role=listbox]");
+    const seen = [...all].filter((e) => e.checkVisibility() && !["radio", "checkbox"].includes(e.type));
+    return seen.filter((e) => !edged(e)).map((e) => e.outerHTML.slice(0, 120));
+}"""
+"""What has no edge but its colour."""
+
 
 def chromium() -> str:
     """Debian's Chromium. Raises CannotStart where there is none."""
@@ -123,7 +137,8 @@ async def visiting(
 
 
 async def accessible(page: Page) -> None:
-    """No rule of axe-core is broken, in either theme. For both languages, look at the page in each."""
+    """No rule of axe-core is broken, in either theme, and where colours are forced what can be pressed or filled in has
+    an edge. For both languages, look at the page in each."""
     await page.wait_for_load_state("networkidle")
     for theme in THEMES:
         await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
@@ -133,16 +148,27 @@ async def accessible(page: Page) -> None:
         broken = await page.evaluate(f"axe.run(document, {rules}).then(({{ violations }}) => violations)")
         said = [f"{rule['id']}: {node['html']} ({node['failureSummary']})" for rule in broken for node in rule["nodes"]]
         assert not said, (theme, page.url, said)
-    await page.emulate_media(color_scheme=None, reduced_motion=None)
+    await page.emulate_media(color_scheme="light", reduced_motion="reduce", forced_colors="active")
+    unseen = await page.evaluate(_UNSEEN)
+    assert not unseen, ("forced colours", page.url, unseen)
+    await page.emulate_media(color_scheme="null", reduced_motion="null", forced_colors="none")
 
 
-async def fits(page: Page, width: int = NARROWEST) -> None:
-    """Nothing lies beyond the edge of a window so wide, but for what scrolls by itself (`data-scrolls`)."""
+async def fits(page: Page, width: int | None = None) -> None:
+    """Nothing lies beyond the edge, but for what scrolls by itself (`data-scrolls`): of the narrowest window, of one
+    twice as wide whose text is twice as large, and of the one that it is in with such text. A width says another
+    one instead."""
     before = page.viewport_size
     assert before is not None
-    await page.set_viewport_size({"width": width, "height": before["height"]})
-    beyond = await page.evaluate(_OVERFLOWING)
-    assert not beyond, (width, page.url, beyond)
+    sizes = ((width, 1),) if width is not None else ((NARROWEST, 1), (2 * NARROWEST, 2), (before["width"], 2))
+    browser = await page.context.new_cdp_session(page)
+    for pixels, times in sizes:
+        await page.set_viewport_size({"width": pixels, "height": before["height"]})
+        await browser.send("Page.setFontSizes", {"fontSizes": {"standard": _TEXT_PIXELS * times}})
+        beyond = await page.evaluate(_OVERFLOWING)
+        assert not beyond, (pixels, times, page.url, beyond)
+    await browser.send("Page.setFontSizes", {"fontSizes": {"standard": _TEXT_PIXELS}})
+    await browser.detach()
     await page.set_viewport_size(before)
 
 

@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from api.web import NOT_SCREENS
-from tests.browser import LANGUAGES, Visitor, accessible, fits, until_served_offline, visiting
+from domain.appearance import Shades
+from escarcelle import database as escarcelle_database
+from tests.browser import LANGUAGES, THEMES, Visitor, accessible, fits, until_served_offline, visiting
 from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled
+from tests.flows.test_appearance import mark
 from tests.world import PASSWORD, Running, World
 
 _SIGNS_IN = """async ([issuer, login, password]) => {
@@ -44,6 +48,39 @@ async def test_the_first_screen_is_accessible_and_fits(browser: Browser, running
         await fits(page)
 
 
+async def test_an_issuers_colour_and_mark_are_worn_and_legible(
+    browser: Browser, world: World, running: Running
+) -> None:
+    """Yellow, which nobody could read on white."""
+    appearance = {"accent": "#f2b63c", "mark": mark("#f2b63c")}
+    await escarcelle_database.put_appearance(world.servers.settings, world.slug, appearance)
+    async with assembled(world, running) as cast, visiting(browser, running.url) as someone:
+        page = await someone.page(f"/?issuer={cast.world.slug}")
+        await _wears(page, "main button.primary", "background-color")
+        await accessible(page)
+        await fits(page)
+        page = await signed_in(someone, cast.world.slug, "708900")
+        await _wears(page, "main li a", "color")
+        await accessible(page)
+        await page.get_by_role("button", name="Se déconnecter").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
+
+
+async def _wears(page: Page, element: str, name: str) -> None:
+    banner = page.get_by_role("banner")
+    await expect(banner.get_by_role("link", name="Agence du Temps Libre")).to_be_visible()
+    await expect(banner.locator("img")).to_have_js_property("naturalWidth", 96)
+    shades = Shades.of("#f2b63c")
+    for theme, shade in zip(THEMES, (shades.light, shades.dark), strict=True):
+        await page.emulate_media(color_scheme=theme)
+        await expect(page.locator(element).first).to_have_css(name, _rgb(shade))
+    await page.emulate_media(color_scheme="null")
+
+
+def _rgb(colour: str) -> str:
+    return f"rgb({int(colour[1:3], 16)}, {int(colour[3:5], 16)}, {int(colour[5:7], 16)})"
+
+
 async def test_a_deep_link_and_a_reload_lead_to_the_screen(page: Page) -> None:
     for address in ("/payments/bm90aGluZw", "/vouchers", "/a/screen/of/tomorrow?status=PAID#row"):
         answer = await page.goto(address)
@@ -53,6 +90,27 @@ async def test_a_deep_link_and_a_reload_lead_to_the_screen(page: Page) -> None:
         await page.reload()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
         assert page.url.endswith(address)
+
+
+async def test_a_screen_whose_file_has_another_name_since_an_update_is_found_by_loading_anew(
+    visitor: Visitor, cast: Cast
+) -> None:
+    page = await signed_in(visitor, cast.world.slug, "708900")
+    await page.route("**/assets/Account-*.js", lambda route: route.fulfill(status=404), times=1)
+    await page.get_by_role("banner").get_by_role("link").last.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Mon compte")
+    visitor.wrong.expected("404")
+
+
+async def test_a_screen_whose_file_never_comes_says_so(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "708900")
+    await page.route("**/assets/Account-*.js", lambda route: route.fulfill(status=404))
+    await page.get_by_role("banner").get_by_role("link").last.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Le serveur ne répond pas")
+    visitor.wrong.expected("404")
+    await page.unroute_all()
+    await page.get_by_role("button", name="Réessayer").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Mon compte")
 
 
 async def test_what_is_not_there_is_not_found(visitor: Visitor, running: Running) -> None:
@@ -99,6 +157,21 @@ async def test_who_has_signed_out_leaves_nothing_behind_and_who_could_not_is_tol
     assert await page.evaluate("sessionStorage.length") == 0
     await page.reload()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Connexion")
+
+
+@pytest.mark.parametrize(
+    ("language", "says"), [("fr", "Encaisser, payer et suivre"), ("en", "Collect, pay and follow")]
+)
+async def test_it_is_installed_in_its_language(browser: Browser, running: Running, language: str, says: str) -> None:
+    async with visiting(browser, running.url, language=language) as someone:
+        page = await someone.page()
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        session = await page.context.new_cdp_session(page)
+        manifest = orjson.loads((await session.send("Page.getAppManifest"))["data"])
+        assert (manifest.pop("lang"), manifest.pop("description")[: len(says)]) == (language, says)
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
+            other = (await http.get("/manifest.webmanifest")).json()
+        assert manifest == {name: said for name, said in other.items() if name not in ("lang", "description")}
 
 
 async def test_it_can_be_installed(page: Page, running: Running) -> None:

@@ -16,7 +16,7 @@ class Current {
   set language(language: Language) {
     this.#language = language;
     localStorage.setItem(KEPT, language);
-    document.documentElement.lang = language;
+    tell(language);
   }
 
   /** As the schema names it. */
@@ -48,6 +48,14 @@ export function count(n: number, one: Text, other: Text, facts: Facts = {}): str
 function first(): Language {
   const kept = localStorage.getItem(KEPT);
   const language = kept === "fr" || kept === "en" ? kept : navigator.language.startsWith("en") ? "en" : "fr";
-  document.documentElement.lang = language;
+  tell(language);
   return language;
+}
+
+/** Screen readers, and whoever installs the application, hear which language it is. */
+function tell(language: Language): void {
+  document.documentElement.lang = language;
+  document
+    .querySelector('link[rel="manifest"]')
+    ?.setAttribute("href", language === "fr" ? "/manifest.webmanifest" : `/manifest.${language}.webmanifest`);
 }
