@@ -18,7 +18,8 @@ from api.live import Hub
 from api.sight import note_tenant
 from api.transport import Rejected, asked_locale
 from domain import parties
-from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor
+from domain.access import RIGHTS, WITH_A_TEMPORARY_PASSWORD, Actor, User
+from domain.codes import global_id
 from domain.db import Database, Entity
 from domain.errors import Refused
 from domain.parties import Issuer, Merchant, PointOfSale
@@ -30,6 +31,10 @@ from domain.work import Key, Replayed, perform
 COOKIE: Final = "__Host-escarcelle"
 DEVICE_COOKIE: Final = "__Host-escarcelle-device"
 DEVICE_LASTS: Final = timedelta(days=400)
+SPEAKER: Final = "x-escarcelle-user"
+"""Whose screen asks, by the user's identifier. A browser has one cookie for all its tabs, and one of them may still
+show somebody else: nothing is done or shown there for who has signed in since."""
+
 COOKIES_TO_SET: Final = "escarcelle.cookies"
 """Where a resolver leaves cookies for the answer, in the ASGI scope."""
 
@@ -211,7 +216,8 @@ def _end_if_alive(reference: "weakref.ref[Context]") -> None:
 async def make_context(services: Services, connection: HTTPConnection, payload: Mapping[str, object] | None) -> Context:
     """Who asks: by bearer token, in the header or in a socket's `connection_init` ({"token": …}), else by cookie.
 
-    Raises Rejected (UNAUTHENTICATED) for a token that opens nothing: a client that thinks it is signed in must know."""
+    Raises Rejected (UNAUTHENTICATED) for a token that opens nothing, and for a cookie that is not the one of SPEAKER: a
+    client that thinks it is signed in must know."""
     token, by_cookie = _token(connection, payload)
     actor = await actor_of_token(services.database, token) if token else None
     if actor is not None:
@@ -222,6 +228,9 @@ async def make_context(services: Services, connection: HTTPConnection, payload: 
     if actor is not None and actor.locale is not None:
         locale = actor.locale
     if token and actor is None and not by_cookie:
+        raise Rejected("UNAUTHENTICATED", _SIGNED_OUT.in_locale(locale))
+    speaker = connection.headers.get(SPEAKER)
+    if by_cookie and speaker is not None and speaker != _identifier_of(actor):
         raise Rejected("UNAUTHENTICATED", _SIGNED_OUT.in_locale(locale))
     return Context(services, connection, actor, token if actor else None, locale)
 
@@ -245,6 +254,10 @@ def cookie(name: str, token: str | None, lasts: timedelta) -> str:
     """The Set-Cookie header that keeps a token, or forgets it."""
     kept = f"{name}={token or ''}; Path=/; Secure; HttpOnly; SameSite=Lax"
     return f"{kept}; Max-Age={int(lasts.total_seconds()) if token else 0}"
+
+
+def _identifier_of(actor: Actor | None) -> str | None:
+    return global_id(User.prefix, actor.tenant, actor.user_id) if actor is not None and actor.user_id else None
 
 
 def _token(connection: HTTPConnection, payload: Mapping[str, object] | None) -> tuple[str | None, bool]:

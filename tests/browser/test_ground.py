@@ -12,19 +12,10 @@ from api.web import NOT_SCREENS
 from domain.appearance import Shades
 from escarcelle import database as escarcelle_database
 from tests.browser import LANGUAGES, THEMES, Visitor, accessible, fits, until_served_offline, visiting
-from tests.browser.people import signed_in
+from tests.browser.people import SIGNS_IN, signed_in
 from tests.flows.cast import Cast, assembled
 from tests.flows.test_appearance import mark
 from tests.world import PASSWORD, Running, World
-
-_SIGNS_IN = """async ([issuer, login, password]) => {
-    const query = `mutation ($input: SignInInput!) { signIn(input: $input) { __typename } }`;
-    const body = JSON.stringify({ query, variables: { input: { issuer, login, password } } });
-    const headers = {
-        "content-type": "application/json", "x-escarcelle-client": "tests", "x-escarcelle-session": "cookie",
-    };
-    return (await fetch("/graphql", { method: "POST", headers, body })).json();
-}"""
 
 pytestmark = pytest.mark.anyio
 
@@ -195,7 +186,7 @@ async def test_graphiql_asks_and_listens_with_the_session_of_who_is_signed_in(vi
     await expect(page.locator(".monaco-editor .view-lines")).to_have_count(4)
     await run.click()
     await expect(answers).to_contain_text('"viewer": null')
-    signed_in = await page.evaluate(_SIGNS_IN, [cast.world.slug, "p001", PASSWORD])
+    signed_in = await page.evaluate(SIGNS_IN, [cast.world.slug, "p001", PASSWORD])
     assert signed_in == {"data": {"signIn": {"__typename": "Session"}}}
     await run.click()
     await expect(answers).to_contain_text('"name": "P001"')

@@ -10,7 +10,10 @@ export interface Area {
 }
 
 /** What everyone who has signed in may open. */
-export const COMMON: readonly Route[] = [{ path: "/account", screen: () => import("./account/Account.svelte") }];
+export const COMMON: readonly Route[] = [
+  { path: "/account", screen: () => import("./account/Account.svelte") },
+  { path: "/account/password", screen: () => import("./account/ChangePassword.svelte") },
+];
 
 export const AREAS: Readonly<Record<Role, () => Promise<{ default: Area }>>> = {
   MERCHANT_MANAGER: () => import("./till/signatory"),

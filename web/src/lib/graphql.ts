@@ -48,13 +48,26 @@ export function onLockedOut(listener: Listener): void {
   listeners.add(listener);
 }
 
-/** Ask the server. Throws Failed for an answer without data, TypeError when there is no answer. */
+/** Whose screens these are, by the user's identifier. */
+let speaker: string | null = null;
+
+/** From now on what is asked is asked for this user, or for nobody: another tab may have signed in somebody else, in whose
+ * name nothing must be done here. */
+export function speakFor(user: string | null): void {
+  speaker = user;
+}
+
+/** How long an answer may take, with files on their way or without, in milliseconds. */
+const PATIENCE = 30_000;
+const PATIENCE_FOR_FILES = 300_000;
+
+/** Ask the server. Throws Failed for an answer without data, anything else when there is no answer of its own. */
 export async function ask<Result, Variables>(
   document: TypedDocument<Result, Variables>,
   variables: Variables,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Result> {
-  const { body, type } = packed({ query: document, variables });
+  const { body, type, patience } = packed({ query: document, variables });
   const response = await fetch("/graphql", {
     method: "POST",
     headers: {
@@ -62,9 +75,11 @@ export async function ask<Result, Variables>(
       accept: "application/json",
       "accept-language": current.language,
       "x-escarcelle-client": "web",
+      ...(speaker === null ? {} : { "x-escarcelle-user": speaker }),
       ...headers,
     },
     body,
+    signal: AbortSignal.timeout(patience),
   });
   const answer: Answer<Result> = await response.json();
   if (answer.data == null || answer.errors !== undefined) {
@@ -95,17 +110,18 @@ function isRefusal(given: unknown): given is Refusal {
 function packed(operation: { query: string; variables: unknown }): {
   body: BodyInit;
   type: Record<string, string>;
+  patience: number;
 } {
   const files: [string, File][] = [];
   const text = JSON.stringify(operation, function replaced(this: unknown, key: string, value: unknown) {
     return value instanceof File ? (files.push([key, value]), null) : value;
   });
-  if (files.length === 0) return { body: text, type: { "content-type": "application/json" } };
+  if (files.length === 0) return { body: text, type: { "content-type": "application/json" }, patience: PATIENCE };
   const form = new FormData();
   form.set("operations", text);
   form.set("map", JSON.stringify(Object.fromEntries(files.map(([name], n) => [n, [`variables.input.${name}`]]))));
   files.forEach(([, file], n) => form.set(String(n), file));
-  return { body: form, type: {} };
+  return { body: form, type: {}, patience: PATIENCE_FOR_FILES };
 }
 
 interface Answer<Result> {

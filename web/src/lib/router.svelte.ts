@@ -73,10 +73,19 @@ export function routed(routes: readonly Route[], path: string): { route: Route; 
     let id = "";
     const fits = parts.every((part, n) => {
       if (part !== ":id") return part === given[n];
-      id = decodeURIComponent(given[n] ?? "");
+      id = decoded(given[n] ?? "");
       return id !== "";
     });
     if (fits) return { route, id };
   }
   return null;
+}
+
+/** A part of an address; nothing, where it is none. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
 }
