@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, cast
 from uuid import UUID
 
 import strawberry
@@ -16,16 +16,11 @@ from api.shapes import Info, described, field, id_of, mutation, question, view
 from api.transport import Rejected
 from domain import copies, jobs, money, parties
 from domain.errors import Refused
-from domain.texts import Text
 from reporting import questions, store
 
 ReportColumnKind = described(store.ColumnKind)
 _NAMES: Any = StrEnum("ReportKind", {name.upper(): name.upper() for name in questions.REPORTS})  # type: ignore[misc]
 ReportKind = strawberry.enum(_NAMES, description="The reports there are.")
-
-_TOO_LONG: Final = Text(
-    "Cette question demande trop de temps : resserrez la période.", "This question takes too long: narrow the period."
-)
 
 # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,7 +165,7 @@ class ReportQueries:
         except questions.NoStore:
             return None
         except questions.TooLong:
-            raise Rejected("TIMEOUT", _TOO_LONG.in_locale(context.locale)) from None
+            raise Rejected("TIMEOUT", questions.TOO_LONG.in_locale(context.locale)) from None
         return ReportOf(answer, as_of or answer.about.as_of)
 
 

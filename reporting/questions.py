@@ -28,6 +28,11 @@ MOST_ROWS: Final = 10_000
 
 MOST_IN_A_FILE: Final = 200_000
 AT_ONCE: Final = 2
+TOO_LONG: Final = Text(
+    "Ce rapport demande trop de temps : resserrez la période.", "This report takes too long: narrow the period."
+)
+"""What is said where a question has taken longer than it may."""
+
 
 
 class NoStore(Exception):

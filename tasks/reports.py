@@ -22,9 +22,6 @@ from reporting.questions import Answer, Parameters
 from reporting.store import ColumnKind
 
 _FILE_STEM: Final = Text("rapport-{name}", "report-{name}")
-_TOO_LONG: Final = Text(
-    "Ce rapport demande trop de temps : resserrez la période.", "This report takes too long: narrow the period."
-)
 _TOO_MANY: Final = Text(
     "Ce rapport a {count} lignes, et un fichier {most} au plus : resserrez la période.",
     "This report has {count} rows, and a file {most} at most: narrow the period.",
@@ -69,7 +66,7 @@ async def export(settings: Settings, database: Database, job: Job, message_id: U
     except questions.NoStore:
         raise Refused.not_found() from None
     except questions.TooLong:
-        raise jobs.RowsRefused(RowProblem.of(_TOO_LONG)) from None
+        raise jobs.RowsRefused(RowProblem.of(questions.TOO_LONG)) from None
     if answer.count > len(answer.rows):
         # A part would look like the whole, and its totals like those of all.
         raise jobs.RowsRefused(RowProblem.of(_TOO_MANY, count=answer.count, most=questions.MOST_IN_A_FILE))

@@ -84,9 +84,12 @@ async def reimburse(
             _DUE, account=merchant_account_of(merchant.id), until=calendar.end_of_day(through), most=MOST_LINES
         )
     ]
+    if not due:
+        return None
     terms = _Terms([ReimbursementTerms.from_row(row) for row in await work.read(_TERMS)])
-    if due and "promised_by" in job.given:
-        if _promised_on(terms, due) > date.fromisoformat(job.given["promised_by"]):
+    promised_on = _promised_on(terms, due)
+    if "promised_by" in job.given:
+        if promised_on > date.fromisoformat(job.given["promised_by"]):
             return None
         if await work.read(_REFUSED, merchant=merchant.id):
             return None
@@ -107,7 +110,8 @@ async def reimburse(
         gross=gross,
         commission=commission,
         net=gross - commission,
-        due_on=_due_on(terms, due, calendar.today(work.now)),
+        # As promised; when that is over already, on the next business day.
+        due_on=max(promised_on, calendar.plus_business_days(calendar.today(work.now), 1, ClosingDays.TARGET)),
         # Its own, once the value is reserved for it.
         reservation_id=new_id(),
         created_at=work.now,
@@ -378,8 +382,3 @@ def _promised_on(terms: _Terms, due: Sequence[_Due]) -> date:
         calendar.plus_business_days(line.day, terms.business_days(line), ClosingDays.TARGET)
         for line in {(line.flow, line.day): line for line in due}.values()
     )
-
-
-def _due_on(terms: _Terms, due: Sequence[_Due], today: date) -> date:
-    """As promised; when that is over already, on the next business day."""
-    return max(_promised_on(terms, due), calendar.plus_business_days(today, 1, ClosingDays.TARGET))
