@@ -70,6 +70,10 @@ class User(Node):
     role: RoleEnum = field("What the user is.")  # type: ignore[valid-type]
     active: bool = field("Whether the user may sign in.")
 
+    @strawberry.field(description="The language of its mails.", graphql_type=Locale)
+    async def locale(self) -> Locale:
+        return Locale(cast(access.User, self).locale or Locale.FR)
+
     @strawberry.field(description="Whether devices from which the user has not signed in before are locked out (P2).")
     async def locked(self, info: Info) -> bool:
         async with info.context.reading() as connection:
@@ -79,6 +83,16 @@ class User(Node):
     async def must_change_password(self, info: Info) -> bool:
         async with info.context.reading() as connection:
             return await sign_in.must_change_password(connection, cast(access.User, self).id)
+
+    @strawberry.field(
+        description="Whose user it is, to who may read about that merchant.", graphql_type=shown.Merchant | None
+    )
+    async def merchant(self, info: Info) -> parties.Merchant | None:
+        merchant_id = cast(access.User, self).merchant_id
+        if merchant_id is None:
+            return None
+        async with info.context.reading() as connection:
+            return await parties.merchant_seen(connection, info.context.someone, merchant_id)
 
     @strawberry.field(description="Rights, point of sale by point of sale.", graphql_type=list[Grant])
     async def grants(self, info: Info) -> list[access.Grant]:

@@ -120,10 +120,14 @@ async def update(
             raise Refused(
                 RefusalCode.FORBIDDEN,
                 Text("Vous ne pouvez pas changer votre propre rôle.", "You cannot change your own role."),
+                field="input.role",
             )
         _may_give(actor, role)
         await _check_belonging(work, role, user.merchant_id, user.holder_id)
         changes["role"] = role
+        if grants is None and role is not Role.MERCHANT_STAFF:
+            # Rights point by point are for staff alone: who comes back to it later starts without any.
+            grants = {}
     if locale is not None and locale != user.locale:
         changes["locale"] = str(locale)
     if changes:

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.anyio
 SESSION = "... on Session { token deviceToken expiresAt viewer { user { login role mustChangePassword locked } } }"
 DONE = "... on Done { message reference }"
 USER = (
-    "... on User { id login name email role active locked mustChangePassword grants { rights pointOfSale { code } } }"
+    "... on User { id login name email role active locked locale mustChangePassword"
+    " grants { rights pointOfSale { code } } }"
 )
 WRONG = "pas le bon mot de passe"
 NEW = "un tout nouveau mot de passe"
@@ -392,9 +393,22 @@ async def test_P4_nobody_changes_its_own_role_and_a_point_of_sale_stands_once(ca
     new = {"login": "x", "name": "X", "email": "x@example.com", "role": "MERCHANT_STAFF"}
     other = cast.world.merchants["808100"].global_id
     async with cast.world.unchanged():
-        assert (await cast.signatory.do("updateUser", USER, id=own, role="MERCHANT_STAFF"))["code"] == "FORBIDDEN"
+        refused = await cast.signatory.do("updateUser", USER, id=own, role="MERCHANT_STAFF")
+        assert (refused["code"], refused["problems"][0]["path"]) == ("FORBIDDEN", ["input", "role"])
         assert (await cast.signatory.do("createUser", USER, **new, grants=[grant, grant]))["code"] == "INVALID"
         assert (await cast.signatory.do("createUser", USER, **new, merchantId=other))["code"] == "NOT_FOUND"
+
+
+async def test_P4_who_is_staff_no_longer_has_no_rights_point_by_point(cast: Cast) -> None:
+    user = (await cast.agent.ask('{ users(search: "P001") { nodes { id } } }'))["users"]["nodes"][0]["id"]
+    raised = await cast.agent.do("updateUser", USER, id=user, role="MERCHANT_MANAGER", locale="EN")
+    assert (raised["role"], raised["locale"], raised["grants"]) == ("MERCHANT_MANAGER", "EN", [])
+    grant = {"pointOfSaleId": cast.world.places["P002"].global_id, "rights": ["COLLECT"]}
+    lowered = await cast.agent.do("updateUser", USER, id=user, role="MERCHANT_STAFF", grants=[grant])
+    assert lowered["grants"] == [{"rights": ["COLLECT"], "pointOfSale": {"code": "P002"}}]
+    async with cast.world.unchanged():
+        refused = await cast.agent.do("updateUser", USER, id=user, role="MERCHANT_MANAGER", grants=[grant])
+        assert (refused["code"], refused["problems"][0]["path"]) == ("INVALID", ["input", "grants"])
 
 
 async def test_a_key_that_is_replayed_after_the_point_of_sale_was_lost_finds_nothing(cast: Cast) -> None:
