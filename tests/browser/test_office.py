@@ -262,7 +262,7 @@ async def test_P4_a_merchant_its_point_of_sale_and_a_user_who_can_then_sign_in(b
         await expect(page.locator("[name=currentPassword]")).to_be_focused()
         await page.locator("[name=currentPassword]").fill(PASSWORD)
         await page.keyboard.press("Enter")
-        await expect(facts(page, "IBAN")).to_have_text("…0189")
+        await expect(facts(page, "IBAN")).to_have_text("•••• 0189")
         await page.get_by_role("button", name="Changer de compte").click()
         await page.locator("[name=iban]").fill(AGENCY_IBAN)
         await page.locator("[name=currentPassword]").fill(PASSWORD)
@@ -303,6 +303,78 @@ async def test_P4_a_merchant_its_point_of_sale_and_a_user_who_can_then_sign_in(b
         await expect(page.get_by_text("Accès fermé")).to_be_visible()
         await theirs.reload()
         await expect(theirs.locator("[name=login]")).to_be_visible()
+
+
+async def test_P4_a_users_role_and_language_are_changed(visitor: Visitor, cast: Cast) -> None:
+    users = (await cast.payments.agent.ask('{ users(search: "p001") { nodes { id login } } }'))["users"]["nodes"]
+    (staff,) = [user["id"] for user in users if user["login"] == "p001"]
+    page = await signed_in(visitor, cast.world.slug, "admin", f"/users/{staff}")
+    role, language = page.locator("[name=role]"), page.locator("[name=locale]")
+    await expect(role.locator("option")).to_have_text(["Signataire d’un commerçant", "Personnel d’un commerçant"])
+    await expect(language).to_have_value("FR")
+    await accessible(page)
+    await fits(page)
+    await role.select_option("MERCHANT_MANAGER")
+    await expect(page.get_by_role("group")).to_have_count(0)
+    await language.select_option("EN")
+    await page.locator("[name=email]").fill("p001@")
+    async with cast.world.unchanged():
+        await page.get_by_role("button", name="Enregistrer").click()
+        await expect(page.locator("[name=email]")).to_be_focused()
+        await expect(page.locator("[name=email]")).to_have_attribute("aria-invalid", "true")
+        await expect(role).to_have_value("MERCHANT_MANAGER")
+    await page.locator("[name=email]").fill(f"p001@{cast.world.slug}.example")
+    await page.get_by_role("button", name="Enregistrer").click()
+    await expect(page.get_by_text("Enregistré.")).to_be_visible()
+    await expect(facts(page, "Rôle")).to_have_text("Signataire d’un commerçant")
+    about = "{ users(search: \"p001\") { nodes { id role locale grants { rights } } } }"
+    assert (await cast.payments.agent.ask(about))["users"]["nodes"] == [
+        {"id": staff, "role": "MERCHANT_MANAGER", "locale": "EN", "grants": []}
+    ]
+    await role.select_option("MERCHANT_STAFF")
+    await page.get_by_role("group", name="P002").get_by_label("Valider").check()
+    await page.get_by_role("button", name="Enregistrer").click()
+    await expect(facts(page, "Rôle")).to_have_text("Personnel d’un commerçant")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(ROWS, has_text="p001")).to_contain_text("P002 : Valider")
+
+    await page.get_by_role("link", name="agent", exact=True).click()
+    await expect(role.locator("option")).to_have_text(["Administrateur", "Agence"])
+    await page.goto("/users")
+    await page.get_by_role("link", name="admin", exact=True).click()
+    await expect(language).to_be_visible()
+    await expect(role).to_have_count(0)
+
+
+async def test_P4_a_holder_gets_a_sign_in_and_what_is_emptied_is_gone(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "agent", "/holders")
+    await page.get_by_role("link", name="eric").click()
+    await page.locator("[name=firstName]").fill("Érica")
+    await page.locator("[name=mobile]").fill("06 12 34 56 78")
+    await page.get_by_role("button", name="Enregistrer").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Érica")
+    await page.locator("[name=mobile]").fill("")
+    await page.get_by_role("button", name="Enregistrer").click()
+    await expect(page.get_by_text("Enregistré.")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("[name=firstName]")).to_have_value("Érica")
+    await expect(page.locator("[name=mobile]")).to_have_value("")
+
+    await page.get_by_role("link", name="Créer son accès").click()
+    await expect(page.locator("[name=login]")).to_have_value("eric")
+    await expect(page.locator("[name=role]")).to_have_count(0)
+    await accessible(page)
+    await fits(page)
+    await page.locator("[name=email]").fill(f"erica@{cast.world.slug}.example")
+    async with cast.world.unchanged():
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("Cet identifiant est déjà utilisé.")).to_be_visible()
+        await expect(page.locator("[name=login]")).to_be_focused()
+    await page.locator("[name=login]").fill("erica")
+    await page.keyboard.press("Enter")
+    await expect(facts(page, "Rôle")).to_have_text("Titulaire")
+    mail = await cast.running.mail(f"erica@{cast.world.slug}.example", "/password/")
+    assert "erica" in mail["text"]
 
 
 # ── reports and the clock ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -570,7 +570,7 @@ async def test_P4_a_signatory_gives_and_takes_rights(visitor: Visitor, cast: Cas
     await page.get_by_role("link", name="Nouvel utilisateur").click()
     await page.get_by_label("Identifiant de connexion").fill("P001")
     await page.get_by_label("Nom").fill("Jeanne")
-    await page.get_by_label("E-mail").fill(mailbox)
+    await page.get_by_label("Adresse mail").fill(mailbox)
     first = page.get_by_role("group", name=re.compile("^P001"))
     await first.get_by_label("Encaisser").check()
     await page.get_by_role("button", name="Inviter").click()
@@ -586,13 +586,14 @@ async def test_P4_a_signatory_gives_and_takes_rights(visitor: Visitor, cast: Cas
     users = (await cast.signatory.ask("{ users { nodes { login grants { rights pointOfSale { code } } } } }"))["users"]
     (jeanne,) = [user for user in users["nodes"] if user["login"] == "jeanne"]
     assert jeanne["grants"] == [{"rights": ["VALIDATE"], "pointOfSale": {"code": "P002"}}]
-    await page.get_by_role("button", name="Fermer cet accès").click()
-    await expect(page.get_by_role("dialog").get_by_role("button", name="Non")).to_be_focused()
-    await page.get_by_role("button", name="Oui, fermer").click()
-    await expect(page.get_by_text("Cet accès est fermé.")).to_be_visible()
+    await page.get_by_role("button", name="Fermer l’accès").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("button", name="Laisser l’accès")).to_be_focused()
+    await dialog.get_by_role("button", name="Fermer l’accès").click()
+    await expect(page.get_by_text("L’accès est fermé.")).to_be_visible()
     await page.keyboard.press("Escape")
     row = page.get_by_role("row").filter(has_text="jeanne")
-    await expect(row).to_contain_text("Fermé")
+    await expect(row).to_contain_text("Accès fermé")
     await expect(row).to_contain_text("P002 : Valider")
 
 

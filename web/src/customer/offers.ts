@@ -1,23 +1,13 @@
 import type { Tone } from "../components/Pill.svelte";
 import type { OfferFragment } from "../generated/operations";
-import { current } from "../lib/language.svelte";
 
-const TONES: Readonly<Record<string, Tone>> = {
+/** The shape of a status, to who pays. */
+export const TONES: Readonly<Record<string, Tone>> = {
   AWAITING_PAYMENT: "todo",
   TO_VALIDATE: "good",
   VALIDATED: "good",
   CANCELLED: "bad",
 };
-
-/** The shape of a status, to who pays; what a later server adds is drawn as something that is over. */
-export function tone(status: string): Tone {
-  return TONES[status] ?? "over";
-}
-
-/** The status in words. */
-export function statusOf(offer: OfferFragment): string {
-  return current.language === "fr" ? offer.statusFr : offer.statusEn;
-}
 
 /** Whether it can still be paid. */
 export function isOpen(offer: OfferFragment): boolean {

@@ -39,20 +39,14 @@ const ADDRESS = ["street", "postcode", "town", "country"] as const;
 /** What differs from before, as the API takes it: what is absent stays. */
 export function changed(values: HolderValues, before: HolderValues): Omit<CreateHolderInput, "name" | "reference"> {
   const { street, postcode, town, country } = values;
-  const plain = ["firstName", "email", "mobile", "memberSince", "duesPaidUntil"] as const;
+  const differ = (names: readonly (keyof HolderValues)[]) => names.filter((each) => values[each] !== before[each]);
+  const days = differ(["memberSince", "duesPaidUntil"]).filter((each) => values[each] !== "");
   return {
-    // What is emptied stays: the API takes no nothing.
-    ...Object.fromEntries(
-      plain.filter((each) => values[each] !== "" && values[each] !== before[each]).map((each) => [each, values[each]]),
-    ),
+    // An empty text is none. A day that is emptied stays: to the API no day is no change.
+    ...Object.fromEntries([...differ(["firstName", "email", "mobile"]), ...days].map((each) => [each, values[each]])),
     ...(values.statementBy === "EMAIL" || values.statementBy === "POST" ? { statementBy: values.statementBy } : {}),
     ...(ADDRESS.some((each) => values[each] !== before[each])
       ? { postalAddress: { street, postcode, town, country } }
       : {}),
   };
-}
-
-/** “Inès Durand”. */
-export function fullName({ name, firstName }: { readonly name: string; readonly firstName?: string | null }): string {
-  return [firstName, name].filter(Boolean).join(" ");
 }

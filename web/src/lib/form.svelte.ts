@@ -7,6 +7,9 @@ const UNREACHED: Text = [
   "The server does not answer. Nothing is lost: try again.",
 ];
 
+/** What is said of what is empty. */
+export const EMPTY: Text = ["À remplir.", "Please fill this in."];
+
 /** What somebody fills in: its values, what is wrong with them, and whether it is on its way. */
 export class Form<Values extends object> {
   values: Values;
@@ -62,6 +65,13 @@ export class Form<Values extends object> {
   refuse(problems: Readonly<Record<string, string>>): void {
     this.problems = problems;
     void tick().then(focusOnFirstProblem);
+  }
+
+  /** Whether any of these is empty; says so at it. */
+  lacks(values: Readonly<Record<string, string>>): boolean {
+    const empty = Object.entries(values).filter(([, value]) => value.trim() === "");
+    if (empty.length > 0) this.refuse(Object.fromEntries(empty.map(([name]) => [name, say(EMPTY)])));
+    return empty.length > 0;
   }
 
   #explain(error: unknown): void {

@@ -26,8 +26,16 @@ export function longDay(iso: string): string {
   return new Intl.DateTimeFormat(current.tag, { dateStyle: "full", timeZone: "UTC" }).format(new Date(`${iso}T00:00Z`));
 }
 
-/** An instant as lists show it: “22/11/2026 14h22”, in English “22/11/2026 14:22”. */
-export function instant(iso: string): string {
+/** A month, “2026-11”: “novembre 2026”. */
+export function month(period: string): string {
+  return new Intl.DateTimeFormat(current.tag, { month: "long", year: "numeric", timeZone: "UTC" }).format(
+    new Date(`${period}-01T00:00Z`),
+  );
+}
+
+/** An instant as lists show it: “22/11/2026 14h22”, in English “22/11/2026 14:22”; or with something else between hours
+ * and minutes. */
+export function instant(iso: string, between = current.language === "fr" ? "h" : ":"): string {
   const part = Object.fromEntries(
     new Intl.DateTimeFormat("en-GB", {
       timeZone: ZONE,
@@ -40,7 +48,6 @@ export function instant(iso: string): string {
       .formatToParts(new Date(iso))
       .map(({ type, value }) => [type, value]),
   );
-  const between = current.language === "fr" ? "h" : ":";
   return `${part["day"]}/${part["month"]}/${part["year"]} ${part["hour"]}${between}${part["minute"]}`;
 }
 
@@ -82,4 +89,19 @@ export function until(iso: string, now: number): string {
       return `${n}\u00a0${name}`;
     })
     .join(" ");
+}
+
+interface Person {
+  readonly name: string;
+  readonly firstName?: string | null;
+}
+
+/** “Inès Durand”. */
+export function fullName({ name, firstName }: Person): string {
+  return [firstName, name].filter(Boolean).join(" ");
+}
+
+/** “Inès Durand (44001234B)”. */
+export function fullNameAndReference(holder: Person & { readonly reference: string }): string {
+  return `${fullName(holder)} (${holder.reference})`;
 }

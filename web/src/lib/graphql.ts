@@ -1,4 +1,4 @@
-import { current } from "./language.svelte";
+import { current, say } from "./language.svelte";
 
 /** The text of an operation; what it takes and gives is known to the type checker alone. */
 export type TypedDocument<Result, Variables> = string & {
@@ -89,6 +89,11 @@ export async function ask<Result, Variables>(
     throw new Failed(error?.message ?? response.statusText, code);
   }
   return answer.data;
+}
+
+/** What is said where a question has had no answer. */
+export function whyUnanswered(error: unknown): string {
+  return error instanceof Failed ? error.message : say(["Le serveur ne répond pas.", "The server does not answer."]);
 }
 
 /** Have something done: the mutation's one field. Throws Refused, and what `ask` throws. */

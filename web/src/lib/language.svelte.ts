@@ -45,6 +45,17 @@ export function count(n: number, one: Text, other: Text, facts: Facts = {}): str
   return say(rule === "one" ? one : other, { n: new Intl.NumberFormat(current.tag).format(n), ...facts });
 }
 
+/** What the server says in both languages, so that another language needs no other question. */
+export interface InWords {
+  readonly statusFr: string;
+  readonly statusEn: string;
+}
+
+/** A status in words. */
+export function statusOf({ statusFr, statusEn }: InWords): string {
+  return say([statusFr, statusEn]);
+}
+
 function first(): Language {
   const kept = localStorage.getItem(KEPT);
   const language = kept === "fr" || kept === "en" ? kept : navigator.language.startsWith("en") ? "en" : "fr";

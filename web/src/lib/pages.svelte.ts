@@ -1,5 +1,4 @@
-import { Failed } from "./graphql";
-import { say } from "./language.svelte";
+import { whyUnanswered } from "./graphql";
 
 interface Connection<Node> {
   readonly nodes: readonly Node[];
@@ -46,10 +45,17 @@ export class Pages<Node> {
       this.problem = "";
     } catch (error) {
       if (asked !== this.#asked) return;
-      this.problem =
-        error instanceof Failed ? error.message : say(["Le serveur ne répond pas.", "The server does not answer."]);
+      this.problem = whyUnanswered(error);
     } finally {
       if (asked === this.#asked) this.busy = false;
     }
   }
+}
+
+/** A list that is asked at once, and anew whenever what its question reads changes: the address, the language. Call it
+ * while a screen is made. */
+export function listed<Node>(ask: (after: string | null) => Promise<Connection<Node>>): Pages<Node> {
+  const pages = new Pages(ask);
+  $effect(() => void pages.reload());
+  return pages;
 }

@@ -1,8 +1,9 @@
 // The list's filters, as they stand in the address: back, reload and a link to a colleague show the same.
-import type { PaymentRequestFilter, PaymentRequestOrder } from "../generated/operations";
+import type { PaymentRequestFilter, PaymentRequestOrder, PaymentRequestStatus } from "../generated/operations";
+import { oneOf } from "../lib/choices";
 import { plusDays, typedAmount } from "../lib/format";
 import type { Text } from "../lib/language.svelte";
-import { STATUSES, type Status } from "./statuses";
+import { STATUSES } from "./statuses";
 
 type Flow = NonNullable<PaymentRequestFilter["flow"]>[number];
 type Collection = NonNullable<PaymentRequestFilter["collection"]>[number];
@@ -34,7 +35,7 @@ export const ORDERS: Readonly<Record<PaymentRequestOrder, Text>> = {
 export const FOLDED = ["flow", "collection", "since", "until", "min", "max", "minReceived", "maxReceived"] as const;
 
 export interface Wanted {
-  readonly status: Status | null;
+  readonly status: PaymentRequestStatus | null;
   readonly place: string | null;
   readonly order: PaymentRequestOrder;
   /** All conditions but the status, which live updates follow too. */
@@ -45,10 +46,8 @@ export interface Wanted {
 
 export function wantedOf(query: URLSearchParams): Wanted {
   const given = (name: string) => query.get(name) || null;
-  const among = <Name extends string>(names: Readonly<Record<Name, Text>>, name: string | null) =>
-    name !== null && Object.hasOwn(names, name) ? (name as Name) : null;
-  const status = STATUSES.find((each) => each === given("status")) ?? null;
-  const [flow, collection] = [among(FLOWS, given("flow")), among(COLLECTIONS, given("collection"))];
+  const status = oneOf(STATUSES, given("status"));
+  const [flow, collection] = [oneOf(FLOWS, given("flow")), oneOf(COLLECTIONS, given("collection"))];
   const [since, until] = [dayIn(given("since")), dayIn(given("until"))];
   const amounts = { min: "minAmount", max: "maxAmount", minReceived: "minReceived", maxReceived: "maxReceived" };
   const but: PaymentRequestFilter = {
@@ -67,7 +66,7 @@ export function wantedOf(query: URLSearchParams): Wanted {
   return {
     status,
     place: given("place"),
-    order: among(ORDERS, given("order")) ?? "LAST_ACTION",
+    order: oneOf(ORDERS, given("order")) ?? "LAST_ACTION",
     but,
     folded: FOLDED.filter((name) => given(name)).length,
     any: status !== null || given("place") !== null || Object.keys(but).length > 0,

@@ -17,9 +17,9 @@ const area: Area = {
     { path: "/reimbursements", screen: () => import("./Reimbursements.svelte") },
     { path: "/reimbursements/:id", screen: () => import("./Reimbursement.svelte") },
     { path: "/merchant", screen: () => import("./Merchant.svelte") },
-    { path: "/rights", screen: () => import("./Rights.svelte") },
-    { path: "/rights/new", screen: () => import("./StaffMember.svelte") },
-    { path: "/rights/:id", screen: () => import("./StaffMember.svelte") },
+    { path: "/rights", screen: () => import("../users/Users.svelte") },
+    { path: "/rights/new", screen: () => import("../users/NewUser.svelte") },
+    { path: "/rights/:id", screen: () => import("../users/User.svelte") },
   ],
 };
 
