@@ -34,7 +34,6 @@ TOO_LONG: Final = Text(
 """What is said where a question has taken longer than it may."""
 
 
-
 class NoStore(Exception):
     """There is no store of this issuer here, or one that another version of the program has made; the next copy makes
     it."""

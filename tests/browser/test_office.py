@@ -327,7 +327,7 @@ async def test_P4_a_users_role_and_language_are_changed(visitor: Visitor, cast: 
     await page.get_by_role("button", name="Enregistrer").click()
     await expect(page.get_by_text("Enregistré.")).to_be_visible()
     await expect(facts(page, "Rôle")).to_have_text("Signataire d’un commerçant")
-    about = "{ users(search: \"p001\") { nodes { id role locale grants { rights } } } }"
+    about = '{ users(search: "p001") { nodes { id role locale grants { rights } } } }'
     assert (await cast.payments.agent.ask(about))["users"]["nodes"] == [
         {"id": staff, "role": "MERCHANT_MANAGER", "locale": "EN", "grants": []}
     ]
