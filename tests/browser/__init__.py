@@ -30,7 +30,9 @@ NARROWEST: Final = 320
 
 _AXE: Final = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 _RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
-_OVERFLOWING: Final = """() => {
+_OVERFLOWING: Final = """async () => {
+    // What is drawn for a width, as a chart is, is drawn anew with the next frame.
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     const width = document.documentElement.clientWidth;
     const beyond = [...document.querySelectorAll("body *")].filter((element) => {
         const { left, right, width: own } = element.getBoundingClientRect();
