@@ -1,8 +1,9 @@
-// Writes src/generated/operations.ts from ../schema.graphql and the documents in src/**/*.graphql: the types of each
-// operation, and its text. A document that does not fit the schema stops the build. A document is a string in the
-// browser: no parser of GraphQL gets there.
-import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+// Writes src/generated from ../schema.graphql and the documents in src/**/*.graphql: the types of each operation, and its
+// text. A document that does not fit the schema stops the build. A document is a string in the browser: no parser of
+// GraphQL gets there. The texts of each file of documents are a module of their own, which comes with the screens that ask
+// by them; `operations.ts` names them all.
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { codegen } from "@graphql-codegen/core";
 import * as operations from "@graphql-codegen/typescript-operations";
 import { Kind, parse, print, Source, stripIgnoredCharacters, visit } from "graphql";
@@ -22,7 +23,7 @@ const documents = await Promise.all(
 const written = await codegen({
   schema: parse(await readFile(join(root, "..", "schema.graphql"), "utf-8")),
   documents,
-  filename: "operations.ts",
+  filename: "types.ts",
   config: {
     // `__typename` is there when the document asks for it.
     skipTypename: true,
@@ -40,35 +41,50 @@ const written = await codegen({
       Upload: "File",
     },
   },
-  pluginMap: { operations, texts: { plugin: texts } },
-  plugins: [{ operations: {} }, { texts: {} }],
+  pluginMap: { operations },
+  plugins: [{ operations: {} }],
 });
+const fragments = new Map(
+  documents
+    .flatMap(({ document }) => document.definitions)
+    .filter((one) => one.kind === Kind.FRAGMENT_DEFINITION)
+    .map((one) => [one.name.value, one]),
+);
+const modules = documents
+  .map(({ location, document }) => ({
+    name: location.replace(/\.graphql$/, ""),
+    texts: document.definitions.filter((one) => one.kind === Kind.OPERATION_DEFINITION).map(text),
+  }))
+  .filter(({ texts }) => texts.length > 0);
+
+await rm(target, { recursive: true, force: true });
 await mkdir(target, { recursive: true });
-await writeFile(join(target, "operations.ts"), written);
+await writeFile(join(target, "types.ts"), written);
+for (const { name, texts } of modules) {
+  const depth = name.split("/").length;
+  const up = "../".repeat(depth);
+  const imports = [
+    `import type { TypedDocument } from "../${up}lib/graphql";`,
+    `import type * as types from "${up}types";`,
+  ];
+  await mkdir(dirname(join(target, "texts", name)), { recursive: true });
+  await writeFile(join(target, "texts", `${name}.ts`), [...imports, ...texts, ""].join("\n"));
+}
+const all = modules.map(({ name }) => `export * from "./texts/${name}";`);
+await writeFile(join(target, "operations.ts"), ['export type * from "./types";', ...all, ""].join("\n"));
 
 /**
- * A constant for each operation: its text with the fragments that it uses, typed by what it takes and gives.
+ * A constant for an operation: its text with the fragments that it uses, typed by what it takes and gives.
  *
- * @type {import("@graphql-codegen/plugin-helpers").PluginFunction}
+ * @param {import("graphql").OperationDefinitionNode} operation
  */
-function texts(_schema, files) {
-  const definitions = files.flatMap((file) => file.document?.definitions ?? []);
-  const fragments = new Map(
-    definitions.filter((one) => one.kind === Kind.FRAGMENT_DEFINITION).map((one) => [one.name.value, one]),
-  );
-  const constants = definitions
-    .filter((one) => one.kind === Kind.OPERATION_DEFINITION)
-    .map((operation) => {
-      const parts = [operation, ...reached(operation, fragments)].map(print).join("\n");
-      const name = operation.name?.value;
-      if (name === undefined) throw new Error("an operation has a name, for its types");
-      const constant = `${capitalised(name)}Document`;
-      const types = capitalised(name) + capitalised(operation.operation);
-      const text = JSON.stringify(stripIgnoredCharacters(parts));
-      const typed = `TypedDocument<${types}, ${types}Variables>`;
-      return `export const ${constant} = ${text} as ${typed};`;
-    });
-  return { prepend: ['import type { TypedDocument } from "../lib/graphql";'], content: constants.join("\n") };
+function text(operation) {
+  const name = operation.name?.value;
+  if (name === undefined) throw new Error("an operation has a name, for its types");
+  const parts = [operation, ...reached(operation, fragments)].map(print).join("\n");
+  const types = `types.${capitalised(name)}${capitalised(operation.operation)}`;
+  const typed = `TypedDocument<${types}, ${types}Variables>`;
+  return `export const ${capitalised(name)}Document = ${JSON.stringify(stripIgnoredCharacters(parts))} as ${typed};`;
 }
 
 /** @param {string} word */
