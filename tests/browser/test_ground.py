@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, expect
 from api.web import NOT_SCREENS
 from domain.appearance import Shades
 from escarcelle import database as escarcelle_database
-from tests.browser import LANGUAGES, THEMES, Visitor, accessible, fits, until_served_offline, visiting
+from tests.browser import LANGUAGES, NARROWEST, THEMES, Visitor, accessible, fits, until_served_offline, visiting
 from tests.browser.people import SIGNS_IN, signed_in
 from tests.flows.cast import Cast, assembled
 from tests.flows.test_appearance import mark
@@ -200,6 +200,21 @@ async def test_graphiql_asks_and_listens_with_the_session_of_who_is_signed_in(vi
     await cast.pay(request)
     await expect(answers).to_contain_text('"status": "VALIDATED"')
     await page.get_by_role("button", name="Stop query").click()
+
+
+async def test_graphiql_shows_question_and_answer_on_a_phone(browser: Browser, running: Running) -> None:
+    async with visiting(browser, running.url, width=NARROWEST) as someone:
+        page = await someone.page("/graphiql")
+        await expect(page.get_by_role("main").get_by_role("heading", level=1)).to_have_text("GraphiQL")
+        await expect(page.locator(".monaco-editor .view-lines")).to_have_count(4)
+        await page.get_by_role("button", name="Execute query").click()
+        await expect(page.get_by_label("Result Window")).to_contain_text('"viewer": null')
+        question = await page.locator(".graphiql-query-editor").bounding_box()
+        answer = await page.get_by_label("Result Window").bounding_box()
+        assert question is not None and answer is not None
+        assert min(question["width"], answer["width"]) > 200
+        assert min(question["height"], answer["height"]) > 100
+        assert question["y"] + question["height"] <= answer["y"]
 
 
 async def test_every_answer_says_what_a_page_may_do(running: Running) -> None:
