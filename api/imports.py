@@ -4,19 +4,12 @@ import strawberry
 
 from api.context import Context
 from api.jobs import JobResult
+from api.publications import Document
 from api.shapes import Info, mutation, question
 from api.transport import UploadedFile
 from domain import imports, jobs
 from domain.documents import File
 from reporting import members_template
-
-
-@strawberry.type(description="A file to be downloaded.")
-class Document:
-    """A title and an address."""
-
-    title: str = strawberry.field(description="What it is, in the caller's language.")
-    url: str = strawberry.field(description="Where it is.")
 
 
 @strawberry.type
@@ -28,7 +21,7 @@ class ImportQueries:
         context: Context = info.context
         name = members_template.FILE.in_locale(context.locale)
         url = f"{context.services.settings.public_url}/templates/{name}"
-        return Document(title=members_template.TITLE.in_locale(context.locale), url=url)
+        return Document(titles=members_template.TITLE, url=url)
 
 
 @strawberry.input(description="Members and their dues, as a workbook.")

@@ -9,6 +9,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.context import Context
+from api.publications import Document, NewsItem
 from api.shapes import (
     Connection,
     DecimalText,
@@ -28,7 +29,7 @@ from api.shapes import (
     result,
     view,
 )
-from domain import appearance, bank_accounts, parties, payments, push, sandbox
+from domain import appearance, bank_accounts, parties, payments, publications, push, sandbox
 from domain.ledger import Balance
 from domain.texts import Locale, Text
 
@@ -114,6 +115,19 @@ class Issuer(Node):
     def push_public_key(self, info: Info) -> str | None:
         sandbox = cast(parties.Issuer, self).sandbox
         return None if sandbox else push.public_key(info.context.services.settings)
+
+    @strawberry.field(
+        description="What is new, the latest first (P5). What is of a day to come, its staff alone reads.",
+        graphql_type=list[NewsItem],
+    )
+    async def news(self, info: Info) -> Sequence[publications.NewsItem]:
+        async with info.context.reading() as connection:
+            return await publications.news(connection, info.context.someone)
+
+    @strawberry.field(description="What it has put online for its merchants, the latest first (P5).")
+    async def documents(self, info: Info) -> list[Document]:
+        async with info.context.reading() as connection:
+            return [Document.of(each) for each in await publications.documents(connection)]
 
 
 @view(parties.Issuer, "What anyone may know before signing in.")

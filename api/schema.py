@@ -20,9 +20,11 @@ from api.imports import ImportMutations, ImportQueries
 from api.jobs import JobSubscriptions
 from api.parties import PartyMutations, PartyQueries
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
+from api.publications import PublicationMutations
 from api.reimbursements import ReimbursementMutations, ReimbursementQueries
 from api.reports import ReportMutations, ReportQueries
 from api.shapes import SCALARS, Info, Node, find_by_global_id, question, read_straight
+from api.support import SupportMutations
 from api.vouchers import VoucherMutations, VoucherQueries
 
 
@@ -53,6 +55,8 @@ Mutation = merge_types(
     (
         AccessMutations,
         PartyMutations,
+        SupportMutations,
+        PublicationMutations,
         PaymentMutations,
         VoucherMutations,
         ReimbursementMutations,

@@ -32,6 +32,18 @@ def optional_line(text: str | None, field: str, *, longest: int = LINE_LENGTH) -
     return kept
 
 
+def lines(text: str, field: str, *, longest: int) -> str:
+    """Text of any number of lines that must hold something; spaces around it go. Raises Refused (INVALID)."""
+    kept = "\n".join(line.rstrip() for line in text.splitlines()).strip()
+    if not kept:
+        raise Refused.invalid(field, "Ce champ est obligatoire.", "This field is required.")
+    if len(kept) > longest:
+        raise Refused.invalid(field, "{longest} caractères au plus.", "At most {longest} characters.", longest=longest)
+    if any(ord(character) < 32 and character not in "\n\t" for character in kept):
+        raise Refused.invalid(field, "Un texte simple est attendu.", "Plain text is expected.")
+    return kept
+
+
 def required_email(text: str | None, field: str) -> str:
     """An e-mail address that must be there. Raises Refused (INVALID)."""
     kept = email(text, field)

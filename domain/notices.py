@@ -38,7 +38,8 @@ class Enclosure:
 class Letter:
     """A mail about to be written. `facts` fill the subject and the template; `template` is a file in each language.
     The link ends with a signed token when it `signs` for something: a purpose and an identifier. Each of the `papers`
-    comes with it as a PDF, and then the `enclosures`."""
+    comes with it as a PDF, and then the `enclosures`. `quoted` are the lines that somebody has written, who is answered
+    at `reply_to`."""
 
     to: str
     locale: Locale
@@ -49,6 +50,8 @@ class Letter:
     signs: tuple[str, UUID] | None = None
     papers: Sequence[Paper] = ()
     enclosures: Sequence[Enclosure] = ()
+    quoted: Sequence[str] = ()
+    reply_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

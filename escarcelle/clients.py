@@ -125,6 +125,7 @@ _INPUTS = {
     "subscribeToPush": "PushSubscriptionInput",
     "signOutDevice": "DeviceIdInput",
     "deactivateUser": "UserIdInput",
+    **dict.fromkeys(("removeNews", "removeDocument"), "PublicationIdInput"),
     **dict.fromkeys(("revealVoucherCode", "deliverVoucher", "cancelVoucher", "unblockVoucher"), "VoucherIdInput"),
 }
 _KEYED = frozenset(

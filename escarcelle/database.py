@@ -20,6 +20,8 @@ from sqlalchemy.pool import NullPool
 import domain.copies
 import domain.jobs
 import domain.payments
+import domain.publications
+import domain.support
 import domain.vouchers  # noqa: F401 — every table must be declared before migrations are compared
 from domain import users
 from domain.access import Actor, Role

@@ -22,6 +22,7 @@ from css_inline import CSSInliner
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import domain.support  # noqa: F401 — its letters come with no flow
 from domain import parties
 from domain.appearance import Shades, appearance
 from domain.codes import signed_token
@@ -107,6 +108,7 @@ class Post:
             "sandbox": issuer.sandbox,
             "accent": shades,
             "contact": _one_line(contact),
+            "quoted": [_one_line(line) for line in letter.quoted],
             "link": self._settings.public_url + letter.link_path + self._signed(issuer.tenant, letter),
             "t": {name: text.in_locale(letter.locale, contact=_one_line(contact)) for name, text in _TEXTS.items()},
         }
@@ -120,7 +122,11 @@ class Post:
         mail["Subject"] = subject
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail["Message-ID"] = f"<{outbox_id}.{n}@{self._settings.public_host}>"
-        mail["Auto-Submitted"] = "auto-generated"
+        if letter.reply_to is None:
+            mail["Auto-Submitted"] = "auto-generated"
+        else:
+            # Somebody has written it, and waits for an answer, which may be an automatic one.
+            mail["Reply-To"] = Address(addr_spec=letter.reply_to)
         mail.set_content(_TEMPLATES.get_template(f"{stem}.txt").render(words), cte="quoted-printable")
         html = _STYLES_INTO_TAGS.inline(_TEMPLATES.get_template(f"{stem}.html").render(words))
         mail.add_alternative(html, subtype="html", cte="quoted-printable")

@@ -50,6 +50,8 @@ WITH forms(kind, subject_kind, reason, line) AS (VALUES
   UNION ALL SELECT tenant, 'mstm', id FROM member_statements
   UNION ALL SELECT tenant, 'reim', id FROM reimbursements UNION ALL SELECT tenant, 'trfl', id FROM transfer_files
   UNION ALL SELECT tenant, 'rsch', id FROM reimbursement_schedules
+  UNION ALL SELECT tenant, 'news', id FROM news UNION ALL SELECT tenant, 'pdoc', id FROM published_documents
+  UNION ALL SELECT tenant, 'smsg', id FROM support_messages
 ), bills(tenant, id, voucher_id, supplier_id, holder_id, status, paid, excess, statement_id) AS (
   SELECT i.tenant, i.id, i.voucher_id, i.supplier_id, v.holder_id, i.status, least(i.amount, v.value), i.excess,
          i.statement_id

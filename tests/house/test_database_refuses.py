@@ -20,9 +20,11 @@ from domain import (
     jobs,
     messages,
     payments,
+    publications,
     push,
     reimbursements,
     sign_in,
+    support,
     vouchers,
 )
 from domain.access import Actor, Right, Role
@@ -84,7 +86,9 @@ async def _play(servers: Servers) -> Cast:
     database = Database(servers.settings)
     await database.open()
     try:
-        (own, names), (other, theirs) = [await _history(await World.make(servers, database)) for _ in range(2)]
+        (own, names), (other, theirs) = [
+            await _history(await World.make(servers, database, support_email="aide@example.com")) for _ in range(2)
+        ]
         return Cast(servers, names, theirs, (own.tenant, other.tenant))
     finally:
         await database.close()
@@ -120,6 +124,7 @@ async def _history(world: World) -> tuple[World, dict[str, Any]]:
     assert isinstance(reserved, PaymentRequest) and isinstance(settled, PaymentRequest)
     await perform(world.database, manager, payments.validate, settled.id, "30,00")
     export = await _export(world, manager)
+    await _publications(world, manager)
     ((told,),) = await world.as_owner(
         "SELECT id FROM outbox WHERE tenant = $1 AND topic = 'mail' LIMIT 1", world.tenant
     )
@@ -280,6 +285,17 @@ async def _export(world: World, manager: Actor) -> UUID:
     return job.id
 
 
+async def _publications(world: World, manager: Actor) -> None:
+    """News and a document of the issuer, and what a merchant writes to it."""
+    both: dict[str, Any] = {"title_fr": "Guide", "title_en": "A guide"}
+    await perform(world.database, world.system, publications.publish_news, body_fr="Voici", body_en="Here", **both)
+    guide = publications.DocumentKind.GUIDE
+    await perform(
+        world.database, world.system, publications.publish_document, kind=guide, url="https://example.com/g", **both
+    )
+    await perform(world.database, manager, support.contact, "Une question", "Comment faire ?")
+
+
 # ── the ledger and the flows, as the application ──────────────────────────────────────────────────────────────────────
 
 
@@ -331,6 +347,11 @@ def piece(**values: str) -> str:
     """A second piece of that document, with these values."""
     given = {"n": "1"} | values
     return _copied("document_chunks", "document_id = '{scan}'", given, "document_id", "n", "content")
+
+
+def published(**values: str) -> str:
+    """Every published document, with these values."""
+    return bank_account(**values).replace("bank_accounts", "published_documents")
 
 
 def _copied(table: str, where: str, given: dict[str, str], *columns: str) -> str:
@@ -574,6 +595,9 @@ REFUSALS: Final = {
         "settlement",
         transfer("POST", settles="on_its_way", transit=-10_00, bank=10_00),
     ),
+    "a published document without an address": ("published_documents_url_check", published(url="'https://'")),
+    "a published document that is a script": ("published_documents_url_check", published(url="'javascript:'")),
+    "a published document of a kind that there is not": ("published_documents_kind_check", published(kind="'AD'")),
     "a document of nothing": ("documents_size_check", document(size="0")),
     "a document that is too large": ("documents_size_check", document(size="10485761")),
     "a document of a type that there is not": ("documents_media_type_check", document(media_type="'text/html'")),

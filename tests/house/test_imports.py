@@ -20,7 +20,7 @@ GROUND = (
     "settings", "logs", "texts", "errors", "fields", "money", "calendar", "codes", "herald", "db", "metrics",
     "deadlines", "outbox", "journal", "lifecycle", "ledger", "notices",
     "statements", "transactions", "work", "series", "access", "appearance", "parties", "push", "sign_in", "users",
-    "messages", "documents", "jobs", "imports", "bank_accounts", "reimbursements", "copies",
+    "messages", "support", "publications", "documents", "jobs", "imports", "bank_accounts", "reimbursements", "copies",
 )  # fmt: skip
 """The domain from the ground up: each imports only what stands before it. What is not named here is a flow."""
 

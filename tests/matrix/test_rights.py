@@ -32,7 +32,7 @@ from graphql import (
 )
 
 from api.schema import GRAPHQL_SCHEMA
-from domain import jobs, payments, reimbursements, users, vouchers
+from domain import jobs, payments, publications, reimbursements, users, vouchers
 from domain.access import Actor, Right, Role, User
 from domain.calendar import PARIS
 from domain.codes import global_id
@@ -62,6 +62,8 @@ bears the token of a session that is over; `nobody` bears none."""
 
 UNLESS_SAID = {"temporary": "PASSWORD_CHANGE_REQUIRED", "ended": "UNAUTHENTICATED", "nobody": "UNAUTHENTICATED"}
 EVERYTHING = frozenset({Right.COLLECT, Right.VALIDATE, Right.EXPORT})
+
+SUPPORT = "aide@example.com"
 
 # ── the cast ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,6 +297,7 @@ async def _fill(stage: Stage) -> None:
     await theirs.voucher_kind(series="443")
     for world in stage.worlds:
         await prepare(world)
+        await world.as_owner("UPDATE issuers SET support_email = $2 WHERE tenant = $1", world.tenant, SUPPORT)
     agents = {world.slug: await world.user("agent", Role.ISSUER_AGENT) for world in stage.worlds}
     for whose, world, code in (
         ("own", ours, "P001"),
@@ -494,6 +497,34 @@ async def _id(s: Stage, side: Side, role: str) -> Given:
 
 async def _paid_id(s: Stage, side: Side, role: str) -> Given:
     return {"id": (await s.request(side, paid=True)).global_id}
+
+
+async def _news_id(s: Stage, side: Side, role: str) -> Given:
+    made = await perform(
+        s.database,
+        side.world.system,
+        publications.publish_news,
+        title_fr="Nouveau",
+        title_en="New",
+        body_fr="Voici.",
+        body_en="Here.",
+    )
+    assert isinstance(made, publications.NewsItem)
+    return _input(id=made.global_id)
+
+
+async def _document_id(s: Stage, side: Side, role: str) -> Given:
+    made = await perform(
+        s.database,
+        side.world.system,
+        publications.publish_document,
+        kind=publications.DocumentKind.GUIDE,
+        title_fr="Guide",
+        title_en="A guide",
+        url="https://example.com/guide.pdf",
+    )
+    assert isinstance(made, publications.PublishedDocument)
+    return _input(id=made.global_id)
 
 
 async def _issuer_id(s: Stage, side: Side, role: str) -> Given:
@@ -761,10 +792,34 @@ ROWS: dict[str, Row] = {
     "Mutation.signOutDevice": Row(
         _session, "admin agent signatory staff reader holder: ok NOT_FOUND NOT_FOUND NOT_FOUND", by_role=True
     ),
+    "Mutation.contactSupport": Row(
+        lambda s, side, role: _input(subject="Une question", message="Comment faire ?"),
+        "admin agent signatory staff reader holder: ok",
+        of_nobody=True,
+    ),
     "Mutation.subscribeToPush": Row(_push, "admin agent signatory staff reader holder: ok", of_nobody=True),
     "Mutation.createUser": Row(_new_person, MANAGED),
     "Mutation.updateUser": Row(_changed_person, MANAGED),
     "Mutation.deactivateUser": Row(_person, MANAGED),
+    # What the issuer publishes.
+    "Mutation.publishNews": Row(
+        lambda s, side, role: _input(titleFr="Nouveau", titleEn="New", bodyFr="Voici.", bodyEn="Here."),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Mutation.publishDocument": Row(
+        lambda s, side, role: _input(kind="FAQ", titleFr="Aide", titleEn="Help", url="https://example.com/faq"),
+        """
+        admin agent: ok
+        signatory staff reader holder: FORBIDDEN
+        """,
+        of_nobody=True,
+    ),
+    "Mutation.removeNews": Row(_news_id, ADMINISTERED),
+    "Mutation.removeDocument": Row(_document_id, ADMINISTERED),
     # Parties.
     "Mutation.createMerchant": Row(
         lambda s, side, role: _input(code=f"c{next(s.numbers)}", name="Voile Club", pointsOfSale=[]),
