@@ -202,7 +202,8 @@ async def _leave_room(work: Work, kind: type[Entity]) -> None:
 def _checked_address(given: str) -> str:
     url = fields.line(given, "input.url", longest=LONGEST_ADDRESS)
     # What stands before an @ may be taken for the site by who reads it.
-    if not _ADDRESS.fullmatch(url):
+    found = _ADDRESS.fullmatch(url)
+    if found is None or int(found["port"] or 0) > 65_535:
         raise Refused.invalid(
             "input.url",
             "Une adresse qui commence par https:// est attendue.",
@@ -211,5 +212,5 @@ def _checked_address(given: str) -> str:
     return url
 
 
-_ADDRESS: Final = re.compile(r"https://[\w-]+(\.[\w-]+)+(:[0-9]{1,5})?([/?#][^\s\\]*)?")
+_ADDRESS: Final = re.compile(r"https://[\w-]+(\.[\w-]+)+(:(?P<port>[0-9]{1,5}))?([/?#][^\s\\]*)?")
 """A site's host, and what is on it."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from domain import users, vouchers
+from domain import publications, users, vouchers
 from domain.access import Actor, Right, Role
 from domain.bank_accounts import PayingAccount
 from domain.bank_accounts import update as update_bank_account
@@ -25,6 +25,7 @@ from domain.parties import (
     every_merchant,
     issuer_of_slug,
 )
+from domain.publications import DocumentKind
 from domain.reimbursements import ReimbursedFlow
 from domain.settings import Settings
 from domain.sign_in import hashed
@@ -132,10 +133,39 @@ class _World:
         async with self._database.reading(self._system.tenant) as connection:
             has_vouchers = (await connection.execute(vouchers.kinds())).first() is not None
             has_paying_account = (await connection.execute(sa.select(PayingAccount.table))).first() is not None
+            has_news = (await connection.execute(sa.select(publications.NewsItem.table))).first() is not None
         if not has_vouchers:
             await self._add_vouchers()
         if not has_paying_account:
             await self._add_reimbursements()
+        if not has_news:
+            await self._add_publications()
+
+    async def _add_publications(self) -> None:
+        await perform(
+            self._database,
+            self._system,
+            publications.publish_news,
+            title_fr="Encaissez en ligne, c’est maintenant",
+            title_en="Collect online, from now on",
+            body_fr="Demandez un paiement par QR code ou par e-mail depuis « Encaissement ».\n\n"
+            "Vos clients règlent tout ou partie avec leur téléphone, et vous le voyez aussitôt.",
+            body_en="Ask for a payment by QR code or by e-mail from “Payments”.\n\n"
+            "Your customers pay all or part of it with their phone, and you see it at once.",
+        )
+        for kind, fr, en, path in (
+            (DocumentKind.GUIDE, "Encaisser pas à pas", "Collecting step by step", "encaisser.pdf"),
+            (DocumentKind.FAQ, "Questions fréquentes des commerçants", "Frequent questions of merchants", "faq"),
+        ):
+            await perform(
+                self._database,
+                self._system,
+                publications.publish_document,
+                kind=kind,
+                title_fr=fr,
+                title_en=en,
+                url=f"https://www.temps-libre.example/{path}",
+            )
 
     async def _add_reimbursements(self) -> None:
         keeps, since = ReimbursedFlow.PAYMENT_REQUESTS, date(2019, 1, 1)

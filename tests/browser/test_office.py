@@ -521,6 +521,7 @@ SCREENS = {
     "/merchants/new": "New merchant",
     "/users": "Users",
     "/users/new": "New user",
+    "/publications": "Publications",
     "/reports": "Reports",
     "/clock": "The sandbox’s clock",
 }

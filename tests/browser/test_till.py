@@ -642,8 +642,8 @@ async def test_P5_P30_bank_account_places_and_reimbursements(browser: Browser, s
         await password.fill(PASSWORD)
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("•••• 0189")).to_be_visible()
-        await page.get_by_role("button", name="Renommer P001").click()
-        await page.get_by_label("Nom de P001").fill("Base de loisirs")
+        await page.get_by_role("button", name="Modifier P001").click()
+        await page.get_by_label("Nom", exact=True).fill("Base de loisirs")
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("Enregistré : Base de loisirs.")).to_be_visible()
         request = await cast.ask(basketNumber="REF1")
@@ -688,7 +688,8 @@ async def test_every_screen_is_accessible_and_fits(
         for address in (
             "/home", "/payments?status=TO_VALIDATE&min=20", f"/payments/{paid['id']}", f"/payments/{pending['id']}",
             f"/payments/{paid['id']}?do=validate", f"/payments/{pending['id']}?do=cancel", "/payments/new",
-            "/reimbursements", "/merchant", "/rights", "/rights/new", f"/rights/{staff}",
+            "/reimbursements", "/merchant", "/rights", "/rights/new", f"/rights/{staff}", "/requests/new", "/documents",
+            "/faq",
         ):  # fmt: skip
             await page.goto(address)
             await expect(heading(page)).to_have_count(1)

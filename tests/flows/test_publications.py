@@ -97,6 +97,7 @@ async def test_P5_the_template_of_members_is_a_document_of_no_kind(cast: Cast) -
         "https://example.com/a b",
         "https://example.com\\@evil.example",
         "//example.com/",
+        "https://example.com:65536/",
         "https://example.com/" + "x" * 500,
     ],
 )

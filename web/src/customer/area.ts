@@ -3,11 +3,15 @@ import member from "../member/area";
 import type { Area } from "../routes";
 
 const own: Area = {
-  menu: [{ href: "/offers", label: ["Paiements", "Payments"] }],
+  menu: [
+    { href: "/offers", label: ["Paiements", "Payments"] },
+    { href: "/requests/new", label: ["Nous écrire", "Write to us"] },
+  ],
   routes: [
     { path: "/offers", screen: () => import("./Offers.svelte") },
     { path: "/offers/scan", screen: () => import("./Scan.svelte") },
     { path: "/offers/:id", screen: () => import("./Offer.svelte") },
+    { path: "/requests/new", screen: () => import("../support/NewRequest.svelte") },
   ],
 };
 

@@ -10,6 +10,7 @@ const MENU: Area["menu"] = [
   { href: "/holders", label: ["Titulaires", "Holders"] },
   { href: "/merchants", label: ["Commerçants", "Merchants"] },
   { href: "/users", label: ["Utilisateurs", "Users"] },
+  { href: "/publications", label: ["Publications", "Publications"] },
   { href: "/reports", label: ["Rapports", "Reports"] },
 ];
 const CLOCK: Area["menu"] = [{ href: "/clock", label: ["Horloge", "Clock"] }];
@@ -41,6 +42,7 @@ const area: Area = {
     { path: "/users", screen: () => import("../users/Users.svelte") },
     { path: "/users/new", screen: () => import("../users/NewUser.svelte") },
     { path: "/users/:id", screen: () => import("../users/User.svelte") },
+    { path: "/publications", screen: () => import("./Publications.svelte") },
     { path: "/reports", screen: () => import("./Reports.svelte") },
     { path: "/clock", screen: () => import("./Clock.svelte") },
   ],

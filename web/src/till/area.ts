@@ -13,6 +13,9 @@ const area: Area = {
     { path: "/payments/new", screen: () => import("./NewPayment.svelte") },
     { path: "/payments/:id", screen: () => import("./Payment.svelte") },
     { path: "/home", screen: () => import("./Home.svelte") },
+    { path: "/requests/new", screen: () => import("../support/NewRequest.svelte") },
+    { path: "/documents", screen: () => import("../published/Documents.svelte") },
+    { path: "/faq", screen: () => import("../published/Documents.svelte") },
     ...supplier.routes,
   ],
 };

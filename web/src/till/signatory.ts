@@ -9,7 +9,7 @@ const area: Area = {
     { href: "/payments", label: ["Encaissement", "Payments"] },
     { href: "/reimbursements", label: ["Mes remboursements", "My reimbursements"] },
     ...supplier.menu,
-    { href: "/merchant", label: ["Mon établissement", "My business"] },
+    { href: "/merchant", label: ["Mes données", "My details"] },
     { href: "/rights", label: ["Gestion des droits", "Rights"] },
   ],
   routes: [
