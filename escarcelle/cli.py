@@ -287,6 +287,25 @@ def set_rules(
     print(f"{slug}: {', '.join(said)}")
 
 
+@issuer_app.command("support")
+def set_support(
+    slug: Annotated[str, typer.Option(help="Which issuer.")],
+    email: Annotated[str | None, typer.Option(help="Where messages of its users are mailed to.")] = None,
+    phone: Annotated[str | None, typer.Option(help="Its telephone number.")] = None,
+    hours_fr: Annotated[str | None, typer.Option(help="When somebody answers, in French.")] = None,
+    hours_en: Annotated[str | None, typer.Option(help="When somebody answers, in English.")] = None,
+) -> None:
+    """Set where an issuer answers questions; what is not named stays, what is empty goes."""
+    from escarcelle import database
+
+    given = {"email": email, "phone": phone, "hours_fr": hours_fr, "hours_en": hours_en}
+    named = {name: text for name, text in given.items() if text is not None}
+    if not named:
+        raise CannotStart("Nothing to set: name it, for example --email help@example.org")
+    database.set_support(from_environment(), slug, **named)
+    print(f"{slug}: {', '.join(f'{name} = {text.strip() or None}' for name, text in named.items())}")
+
+
 @issuer_app.command("voucher-kind")
 def set_voucher_kind(
     slug: Annotated[str, typer.Option(help="Which issuer.")],

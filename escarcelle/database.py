@@ -23,7 +23,7 @@ import domain.payments
 import domain.publications
 import domain.support
 import domain.vouchers  # noqa: F401 — every table must be declared before migrations are compared
-from domain import users
+from domain import fields, users
 from domain.access import Actor, Role
 from domain.appearance import OWN_ACCENT, Appearance, checked_accent, checked_mark
 from domain.bank_accounts import PayingAccount, checked_account
@@ -74,6 +74,12 @@ def set_rules(settings: Settings, slug: str, **rules: int | None) -> None:
     `maximum_validation_days`, `immediate_minutes`, and what `warning_hours` gives. Requests made before keep what they
     were made with. Raises Refused for an unknown issuer or a rule out of bounds."""
     asyncio.run(_set_rules(settings, slug, rules))
+
+
+def set_support(settings: Settings, slug: str, **given: str) -> None:
+    """Set where an issuer answers questions: `phone`, `email`, `hours_fr`, `hours_en`; an empty one goes. Raises
+    Refused for an unknown issuer or what is no e-mail address."""
+    asyncio.run(_set_support(settings, slug, given))
 
 
 def set_voucher_kind(settings: Settings, slug: str, **kind: Any) -> None:
@@ -152,13 +158,24 @@ async def _set_rules(settings: Settings, slug: str, rules: Mapping[str, int | No
     for name, value in rules.items():
         if value is not None and not name.startswith("warning_") and not 1 <= value <= 100_000_000:
             raise Refused.invalid(name, "Cette valeur est hors limites.", "This value is out of bounds.")
-    sets = ", ".join(f"{name} = ${n}" for n, name in enumerate(rules, 2))
+    await _update_issuer(settings, slug, rules)
+
+
+async def _set_support(settings: Settings, slug: str, given: Mapping[str, str]) -> None:
+    said = {name: fields.optional_line(text, name) for name, text in given.items()}
+    if "email" in said:
+        said["email"] = fields.email(said["email"], "email")
+    await _update_issuer(settings, slug, {f"support_{name}": text for name, text in said.items()})
+
+
+async def _update_issuer(settings: Settings, slug: str, values: Mapping[str, object]) -> None:
+    sets = ", ".join(f"{name} = ${n}" for n, name in enumerate(values, 2))
     connection = await connect_as(settings, OWNER)
     try:
         changed = await connection.execute(
             f"UPDATE issuers SET {sets} WHERE slug = $1",  # noqa: S608 — the names are the command line's own
             slug,
-            *rules.values(),
+            *values.values(),
         )
     finally:
         await connection.close()

@@ -1,10 +1,15 @@
 """Writing to the issuer: who it is, what it is about, and who answers (P5)."""
 
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 
 from domain.support import LONGEST_MESSAGE, MOST
 from tests.flows.cast import Cast
-from tests.world import World
+from tests.world import World, environment
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +94,31 @@ async def test_P5_what_cannot_be_sent_is_refused_at_its_field(
                 "INVALID",
                 [{"path": ["input", field], "message": words}],
             )
+
+
+async def test_P5_an_operator_says_where_the_issuer_is_reached(cast: Cast) -> None:
+    async def support(*options: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "escarcelle", "issuer", "support", "--slug", cast.world.slug, *options]
+        settings = environment(cast.world.servers.settings)
+        return await asyncio.to_thread(
+            subprocess.run, command, env=settings, capture_output=True, text=True, check=False
+        )
+
+    asked = "{ viewer { issuer { support { phone email fr: hours(locale: FR) en: hours(locale: EN) } } } }"
+
+    async def shown() -> dict[str, Any]:
+        found: dict[str, Any] = (await cast.till.ask(asked))["viewer"]["issuer"]["support"]
+        return found
+
+    given = ("--email", "Aide@Example.com", "--phone", "02 00", "--hours-fr", "le matin", "--hours-en", "mornings")
+    assert (await support(*given)).returncode == 0
+    everything = {"phone": "02 00", "email": "Aide@example.com", "fr": "le matin", "en": "mornings"}
+    assert await shown() == everything
+    async with cast.world.unchanged():
+        for wrong in (("--email", "nowhere"), (), ("--phone", "02", "--slug", "nobody")):
+            assert (await support(*wrong)).returncode == 1, wrong
+    assert (await support("--email", "")).returncode == 0
+    assert await shown() == everything | {"email": None}
 
 
 async def test_P5_an_issuer_without_an_address_names_its_telephone(cast: Cast) -> None:
