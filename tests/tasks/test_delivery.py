@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import redis
 
-from domain import calendar, messages, parties, payments
+from domain import calendar, messages, parties, payments, support
 from domain.appearance import OWN_ACCENT, Shades
 from domain.codes import new_id
 from domain.notices import Letter, writer
@@ -103,6 +103,62 @@ def test_a_payment_in_part_is_told_in_english_and_without_the_mark_of_a_sandbox(
                 assert words in text
             assert "€10.00 remain to be settled by other means" in html
             assert "TEST" not in mail.as_string()
+
+    asyncio.run(scenario())
+
+
+def test_P5_a_message_to_the_issuer_is_answered_with_reply(servers: Servers) -> None:
+    """What somebody has written stands apart from what the program says, and runs nowhere."""
+
+    async def scenario() -> None:
+        async with PostBox().open() as box, database_of(servers.settings) as database:
+            cast = await Cast.make(servers, database, "en", sandbox=False, support_email="help@example.org")
+            words = "Two lines,\r\n<script>alert(1)</script>"
+            sent = await perform(database, cast.manager, support.contact, "Slips {0}", words)
+            assert isinstance(sent, support.SupportMessage)
+            letters = await _written(cast, sent.id, "support_contacted")
+            async with working(settings_for(servers, box)):
+                await until(cast.is_told)
+            to_issuer, copy = box.mails
+            assert (to_issuer["To"], to_issuer["Reply-To"]) == ("help@example.org", "club@example.com")
+            assert to_issuer["Auto-Submitted"] is None, "a person waits for the answer"
+            assert to_issuer["Subject"] == "Message de Club : Slips {0}"
+            assert (copy["To"], copy["Reply-To"]) == ("club@example.com", None)
+            assert copy["Auto-Submitted"] == "auto-generated"
+            assert copy["Subject"] == "Your message: Slips {0}"
+            for mail in box.mails:
+                assert "> Two lines,\n> <script>alert(1)</script>\n" in _text(mail).replace("\r\n", "\n")
+                assert "Two lines,<br>&lt;script&gt;alert(1)&lt;/script&gt;" in _html(mail)
+            assert "Commerçant : CK – Canoë Kayak Club" in _text(to_issuer).splitlines()
+            async with database.reading(cast.world.tenant) as connection:
+                issuer = await parties.issuer(connection)
+            said = {
+                "support_contacted": ("Répondez à ce mail", "Reply to this e-mail"),
+                "support_copied": ("Nous avons bien reçu", "We have received"),
+            }
+            assert [letter.template for letter in letters] == list(said)
+            for letter in letters:
+                for locale, expected in zip(Locale, said[letter.template], strict=True):
+                    mail = Post(settings_for(servers, box)).compose(
+                        issuer, dataclasses.replace(letter, locale=locale), new_id(), 1
+                    )
+                    assert expected in _text(mail) and expected in _html(mail)
+
+    asyncio.run(scenario())
+
+
+def test_P5_what_was_written_to_an_issuer_that_is_no_longer_reached_is_given_up(servers: Servers) -> None:
+    """The operator finds it among the dead letters, and sends it again once there is an address."""
+
+    async def scenario() -> None:
+        async with PostBox().open() as box, database_of(servers.settings) as database:
+            cast = await Cast.make(servers, database, support_email="help@example.org")
+            await perform(database, cast.manager, support.contact, "Objet", "Texte")
+            await cast.world.as_owner("UPDATE issuers SET support_email = NULL WHERE tenant = $1", cast.world.tenant)
+            async with working(settings_for(servers, box)):
+                await until(cast.is_told)
+            assert box.mails == []
+            assert await cast.count("dead_letters", "topic = 'mail'") == 1
 
     asyncio.run(scenario())
 
