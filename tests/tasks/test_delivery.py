@@ -140,8 +140,9 @@ def test_P5_a_message_to_the_issuer_is_answered_with_reply(servers: Servers) -> 
             for letter in letters:
                 for locale, expected in zip(Locale, said[letter.template], strict=True):
                     mail = Post(settings_for(servers, box)).compose(
-                        issuer, dataclasses.replace(letter, locale=locale), new_id(), 1
+                        issuer, _ACCENT, dataclasses.replace(letter, locale=locale), new_id(), 1
                     )
+                    assert "\n\n\n" not in _text(mail)
                     assert expected in _text(mail) and expected in _html(mail)
 
     asyncio.run(scenario())
