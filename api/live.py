@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from domain.herald import LIVE_CHANNEL
+from domain.parties import Holder
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 Topic = tuple[str, str]
 """What a subscription follows: one object ("preq", its identifier), those of a point of sale ("preq@", the point's), or
-those of a tenant ("preq*", its number)."""
+those of a tenant ("preq*", its number), or all that concerns a holder ("hold", its identifier)."""
 
 
 class Listener(Protocol):
@@ -183,6 +184,8 @@ class Hub:
             self._start(self._check_session(UUID(id_)))
         for topic in ((kind, id_), (f"{kind}@", message.get("place", "")), (f"{kind}*", str(message["tenant"]))):
             self._tell(topic, UUID(id_))
+        for holder_id in message.get("holders", ()):
+            self._tell((Holder.prefix, holder_id), UUID(id_))
 
     def _was_heard(self, update: str | None) -> bool:
         if update is None or update in self._heard:

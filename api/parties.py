@@ -1,6 +1,6 @@
 """Issuers, merchants, points of sale and holders, as the API shows them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import date, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -335,6 +335,25 @@ class PartyQueries:
         found = await page(context, asked, parties.Holder.from_row, order, descending=False, first=first, after=after)
         wallets_of_one_list(context, [edge.node.id for edge in found.edges])
         return found
+
+
+@strawberry.type
+class PartySubscriptions:
+    """Holders, live."""
+
+    @strawberry.subscription(
+        description="A holder's phone: the viewer now, then each time that its wallet, an offer or a voucher of its own"
+        " has changed; which one, the lists say. Ask them again after a reconnect.",
+        graphql_type=Holder,
+    )
+    async def holder_changes(self, info: Info) -> AsyncGenerator[parties.Holder, None]:
+        context, actor = info.context, info.context.someone
+        assert actor.holder_id is not None, "only holders may ask (RIGHTS)"
+        async for _ in context.services.hub.changes((parties.Holder.prefix, str(actor.holder_id))):
+            async with context.reading() as connection:
+                holder = await parties.holder(connection, actor, actor.holder_id)
+            assert holder is not None, "holders stay"
+            yield holder
 
 
 @strawberry.input(description="Value put into a holder's wallet.")

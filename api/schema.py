@@ -18,7 +18,7 @@ from api.access import AccessMutations, AccessQueries
 from api.exports import ExportMutations
 from api.imports import ImportMutations, ImportQueries
 from api.jobs import JobSubscriptions
-from api.parties import PartyMutations, PartyQueries
+from api.parties import PartyMutations, PartyQueries, PartySubscriptions
 from api.payments import PaymentMutations, PaymentQueries, PaymentSubscriptions
 from api.publications import PublicationMutations
 from api.reimbursements import ReimbursementMutations, ReimbursementQueries
@@ -65,7 +65,7 @@ Mutation = merge_types(
         ImportMutations,
     ),
 )
-Subscription = merge_types("Subscription", (PaymentSubscriptions, JobSubscriptions))
+Subscription = merge_types("Subscription", (PaymentSubscriptions, PartySubscriptions, JobSubscriptions))
 
 
 def _without_null_defaults(schema: GraphQLSchema) -> GraphQLSchema:

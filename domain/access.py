@@ -96,6 +96,7 @@ RIGHTS: Final[Mapping[str, frozenset[Role] | None]] = {
     "job": ISSUER_STAFF | MERCHANT,
     "paymentRequestChanges": ISSUER_STAFF | MERCHANT,
     "myPaymentOffers": HOLDER,
+    "holderChanges": HOLDER,
     "suppliers": ISSUER_STAFF | HOLDER,
     "voucherKinds": ISSUER_STAFF | HOLDER,
     "vouchers": ISSUER_STAFF | HOLDER,

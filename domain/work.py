@@ -405,8 +405,11 @@ class Work:
         for row in [*self.effects.created, *self.effects.changed]:
             if isinstance(row, Entity) and "version" in row.columns:
                 about = {"kind": row.prefix, "id": str(row.id), "version": cast(Any, row).version}
-                place = getattr(row, "point_of_sale_id", None)
-                self._outbox(Topic.LIVE, about | ({"place": str(place)} if place else {}))
+                if place := getattr(row, "point_of_sale_id", None):
+                    about["place"] = str(place)
+                if holders := [str(holder_id) for holder_id in getattr(row, "holder_ids", ())]:
+                    about["holders"] = holders
+                self._outbox(Topic.LIVE, about)
 
 
 Deed = Callable[Concatenate[Work, Any, P], Awaitable[T]]

@@ -157,6 +157,11 @@ class PaymentRequest(
     version: int = 0
 
     @property
+    def holder_ids(self) -> frozenset[UUID]:
+        """Whose telephones it concerns: who is asked by name, and who has paid."""
+        return frozenset(filter(None, (self.customer_id, self.payer_id)))
+
+    @property
     def may_be_lowered(self) -> bool:
         """Whether the customer may pay a part: in A, C and D, never in B (P23, H6)."""
         return self.flow is not PaymentFlow.DEFERRED

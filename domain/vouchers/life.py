@@ -154,6 +154,11 @@ class Voucher(
     version: int = 0
 
     @property
+    def holder_ids(self) -> frozenset[UUID]:
+        """Whose telephones it concerns."""
+        return frozenset((self.holder_id,))
+
+    @property
     def held_account(self) -> DerivedAccount:
         """Where its guarantee stands."""
         return held_account_of(self.supplier_id)

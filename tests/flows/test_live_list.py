@@ -55,6 +55,38 @@ async def test_P7_a_filtered_list_sees_a_request_leave_its_status_and_nothing_el
         assert await _next(events) == ("C", "CANCELLED", 0, 1)
 
 
+async def test_P22_P26_a_telephone_hears_of_its_offers_and_its_wallet_and_of_nobody_elses(cast: Cast) -> None:
+    live = "subscription { holderChanges { reference wallet { amount } } }"
+
+    async def heard(events: Any) -> str:
+        holder = (await next_of(events, 2, "a change"))["holderChanges"]
+        assert holder["reference"] == "ines"
+        return str(holder["wallet"]["amount"])
+
+    async with cast.ines.subscribe(live) as events, cast.eric.subscribe(live) as others:
+        await next_of(others, 2, "the first state")
+        assert await heard(events) == "100.00"
+        asked = await cast.ask(basketNumber="C", validationDays=2, customerIdentifier="ines")
+        assert await heard(events) == "100.00"
+        token = (await cast.ines.ask("{ myPaymentOffers { nodes { token } } }"))["myPaymentOffers"]["nodes"][0]["token"]
+        await cast.pay(token)
+        assert await heard(events) == "60.00"
+        await cast.till.do("validatePaymentRequest", REQUEST, id=asked["id"], amount="35,50")
+        assert await heard(events) == "64.50"
+        holder_id = cast.world.holders["ines"].global_id
+        await cast.agent.do("creditHolder", HOLDER, holderId=holder_id, amount="10", reason="prime")
+        assert await heard(events) == "74.50"
+        by_code = await cast.ask(basketNumber="A")
+        await cast.pay(by_code)
+        assert await heard(events) == "34.50"
+        # The first that Éric hears is about him.
+        await cast.agent.do(
+            "creditHolder", HOLDER, holderId=cast.world.holders["eric"].global_id, amount="1", reason="prime"
+        )
+        other = (await next_of(others, 2, "a change"))["holderChanges"]
+        assert other == {"reference": "eric", "wallet": {"amount": "26.00"}}
+
+
 async def test_P22_a_named_customer_finds_the_offer_in_its_application(cast: Cast) -> None:
     await cast.ask(basketNumber="qr")
     named = await cast.ask(basketNumber="nommée", customerIdentifier="ines@example.com")

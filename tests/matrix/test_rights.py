@@ -1054,6 +1054,15 @@ ROWS: dict[str, Row] = {
         """,
         bears_token=True,
     ),
+    "Subscription.holderChanges": Row(
+        lambda s, side, role: {},
+        """
+        admin agent signatory staff reader: FORBIDDEN
+        holder: ok
+        ended: 4403
+        """,
+        of_nobody=True,
+    ),
     "Subscription.job": Row(
         lambda s, side, role: {"id": s.job(side, role)},
         """
