@@ -270,9 +270,13 @@ class PaymentOffer:
     def label(self) -> str | None:
         return _offer(self).request.label
 
-    @strawberry.field(description="What was paid; null until then.", graphql_type=Money | None)
-    def amount_paid(self) -> int | None:
-        return _offer(self).request.amount_paid
+    @strawberry.field(
+        description="What the caller has paid; null until then, and for what somebody else has paid.",
+        graphql_type=Money | None,
+    )
+    def amount_paid(self, info: Info) -> int | None:
+        actor = info.context.actor
+        return payments.paid_by(_offer(self).request, actor.holder_id if actor else None)
 
     @strawberry.field(
         description="What the caller may do now.",

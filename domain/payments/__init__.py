@@ -37,6 +37,7 @@ from domain.payments.life import (
     RememberedEmail,
     allowed_actions,
     allowed_offer_actions,
+    paid_by,
     shows_qr_code,
 )
 from domain.payments.questions import (
@@ -92,6 +93,7 @@ __all__ = [
     "offer_of_request",
     "offers_to",
     "order_by",
+    "paid_by",
     "pay",
     "remembered_email",
     "request",

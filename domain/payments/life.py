@@ -282,6 +282,12 @@ def is_for(request: PaymentRequest, holder_id: UUID | None) -> bool:
     return request.customer_id in (None, holder_id)
 
 
+def paid_by(request: PaymentRequest, holder_id: UUID | None) -> int | None:
+    """What this customer has paid. Another customer's payment is told to nobody but the merchant; None is a
+    passer-by, who has paid nothing."""
+    return request.amount_paid if holder_id is not None and request.payer_id == holder_id else None
+
+
 def allowed_offer_actions(request: PaymentRequest, holder_id: UUID | None) -> list[PaymentOfferAction]:
     """What this customer may do with the offer as it is; None is a passer-by, who may sign in."""
     waits = request.status is _STATUS.AWAITING_PAYMENT

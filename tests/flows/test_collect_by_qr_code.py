@@ -273,6 +273,27 @@ async def test_P23_the_customer_pays_something_and_no_more_than_asked(cast: Cast
     assert (refused["code"], refused["problems"][0]["path"]) == (code, ["input", "amount"])
 
 
+async def test_nobody_else_is_told_what_a_customer_has_paid(cast: Cast) -> None:
+    request = await cast.ask(validationDays=2, customerIdentifier="ines")
+    (offer,) = (await cast.ines.ask("{ myPaymentOffers { nodes { token } } }"))["myPaymentOffers"]["nodes"]
+    await cast.pay(offer["token"], "30,00")
+    question = f"query ($token: String!) {{ paymentOffer(token: $token) {{ {OFFER} }} }}"
+
+    async def told(client: Client) -> list[Any]:
+        seen = (await client.ask(question, token=offer["token"]))["paymentOffer"]
+        return [seen["status"], seen["amountPaid"]]
+
+    async with Client(cast.running.url) as passer_by:
+        for expected in ("TO_VALIDATE", "CANCELLED"):
+            assert await told(cast.ines) == [expected, {"amount": "30.00"}]
+            for other in (cast.eric, cast.till, passer_by):
+                assert await told(other) == [expected, None]
+            async with cast.eric.subscribe(LIVE_OFFER, token=offer["token"]) as live:
+                assert (await next_of(live, 5, "phone"))["paymentOffer"]["amountPaid"] is None
+            if expected == "TO_VALIDATE":
+                await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
+
+
 async def test_AP3_the_minimum_holds_for_the_request_not_for_the_payment(cast: Cast) -> None:
     assert (await cast.pay(await cast.ask("25,00"), "0,01"))["amountPaid"] == {"amount": "0.01"}
 
