@@ -17,6 +17,7 @@ from domain.calendar import PARIS
 from domain.db import Database
 from domain.push import public_key
 from tests.browser import FLAGS, LANGUAGES, Visitor, accessible, chromium, fits, until_served_offline, visiting
+from tests.browser.answers import held
 from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled, token_of
 from tests.tasks import until
@@ -317,15 +318,15 @@ async def test_what_is_wrong_with_an_amount_is_said_at_its_field(browser: Browse
         amount = page.get_by_label("Montant à payer")
         for typed, said in (
             ("beaucoup", "Écrivez un montant, par exemple 25,50."),
+            ("2 0", "Écrivez un montant, par exemple 25,50."),
+            ("0", "Le montant doit être supérieur à zéro."),
             ("40", "Votre solde est de 25,00\u00a0€."),
             ("40,01", "40,00\u00a0€"),
         ):
             await amount.fill(typed)
             await page.keyboard.press("Enter")
-            if typed != "beaucoup":
-                await question(page).locator("button.primary").click()
-            await expect(question(page)).to_have_count(0)
             await expect(page.locator(".field .problem")).to_contain_text(said)
+            await expect(question(page)).to_have_count(0)
             await expect(amount).to_be_focused()
             await expect(amount).to_have_value(typed)
             await expect(amount).to_have_attribute("aria-invalid", "true")
@@ -334,7 +335,13 @@ async def test_what_is_wrong_with_an_amount_is_said_at_its_field(browser: Browse
         await page.keyboard.press("Enter")
         await page.keyboard.press("Escape")
         await expect(amount).to_have_value("25")
+        await cast.pay(await cast.ask("20,00"), by=cast.eric)
         await page.get_by_role("button", name="Payer 25,00\u00a0€").click()
+        await question(page).locator("button.primary").click()
+        await expect(page.locator(".field .problem")).to_contain_text("Votre solde est de 5,00\u00a0€.")
+        await expect(amount).to_be_focused()
+        await amount.fill("5")
+        await page.keyboard.press("Enter")
         await question(page).locator("button.primary").click()
         await expect(title(page)).to_have_text("Paiement effectué")
     assert await cast.world.wallet("eric") == 0
@@ -368,6 +375,84 @@ async def test_a_payment_whose_answer_is_lost_is_made_once(browser: Browser, cas
         assert len(keys) == 2
         assert keys[0] == keys[1], "the same payment has the same key"
     assert await cast.world.wallet("ines") == 60_00
+
+
+async def test_a_payment_that_was_made_and_whose_answer_is_lost_is_told_as_made(browser: Browser, cast: Cast) -> None:
+    token = token_of(await cast.ask())
+    async with phone_of(browser, cast, "ines", f"/offers/{token}") as (someone, page):
+
+        async def lose(route: Any) -> None:
+            if "payPaymentRequest" in (route.request.post_data or ""):
+                await route.fetch()
+                await route.abort()
+            else:
+                await route.fallback()
+
+        await page.route("**/graphql", lose)
+        await page.get_by_role("button", name=f"Payer {FORTY}").click()
+        await question(page).locator("button.primary").click()
+        await expect(title(page)).to_have_text("Paiement effectué")
+        await expect(page.locator(".told")).to_contain_text(f"Vous avez payé {FORTY} à Canoë Kayak Club Orléans.")
+        await expect(page.locator(".told")).to_be_focused()
+        someone.wrong.expected("ERR_FAILED")
+
+
+async def test_P21_a_late_answer_does_not_offer_what_is_paid(browser: Browser, cast: Cast) -> None:
+    request = await cast.ask()
+    async with phone_of(browser, cast, "ines") as (_, page):
+        late = await held(page, "query offer")
+        await page.goto(f"/offers/{token_of(request)}")
+        await late.given()
+        await cast.pay(request)
+        await expect(title(page)).to_have_text("Demande déjà payée")
+        await late.arrive()
+        await expect(title(page)).to_have_text("Demande déjà payée")
+        await expect(page.locator("dl")).to_contain_text("Mon solde 60,00\u00a0€")
+        await expect(page.get_by_role("button", name="Payer")).to_have_count(0)
+
+
+async def test_P24_what_is_on_its_way_can_no_longer_be_left_undone(browser: Browser, cast: Cast) -> None:
+    request = await cast.ask()
+    async with phone_of(browser, cast, "ines", f"/offers/{token_of(request)}") as (_, page):
+        await page.get_by_role("button", name=f"Payer {FORTY}").click()
+        late = await held(page, "mutation pay")
+        await question(page).locator("button.primary").click()
+        await late.given()
+        await expect(question(page)).to_contain_text("C’est parti : attendez la réponse.")
+        for _ in range(2):
+            await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Ne pas payer").click(force=True)
+        await expect(question(page)).to_be_visible()
+        await late.arrive()
+        await expect(title(page)).to_have_text("Paiement effectué")
+        await expect(question(page)).to_have_count(0)
+        await expect(page.locator(".told")).to_be_focused()
+
+
+async def test_P24_a_question_that_somebody_else_has_settled_gives_the_focus_to_the_screen(
+    browser: Browser, cast: Cast
+) -> None:
+    request = await cast.ask()
+    async with phone_of(browser, cast, "ines", f"/offers/{token_of(request)}") as (_, page):
+        await page.get_by_role("button", name=f"Payer {FORTY}").click()
+        await expect(page.get_by_role("button", name="Ne pas payer")).to_be_focused()
+        await cast.pay(request, "20,00", by=cast.eric)
+        await expect(title(page)).to_have_text("Demande déjà payée")
+        await expect(title(page)).to_be_focused()
+
+
+async def test_what_somebody_else_has_paid_is_told_without_its_amount(browser: Browser, cast: Cast) -> None:
+    request = await cast.ask(validationDays=2, customerIdentifier="eric")
+    (offer,) = (await cast.eric.ask("{ myPaymentOffers { nodes { token } } }"))["myPaymentOffers"]["nodes"]
+    await cast.pay(offer["token"], "13,00", by=cast.eric)
+    async with phone_of(browser, cast, "ines", f"/offers/{offer['token']}") as (_, page):
+        await expect(title(page)).to_have_text("Demande déjà payée")
+        said = page.locator(".told")
+        await expect(said).to_have_text("Cette demande est déjà payée.")
+        await expect(page.locator("main")).not_to_contain_text("13,00")
+        await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
+        await page.reload()
+        await expect(said).to_have_text("Cette demande est annulée : elle ne peut plus être payée.")
 
 
 # ── how it looks ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from domain.reimbursements import ReimbursedFlow
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import free_port
 from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
+from tests.browser.answers import held
 from tests.browser.people import signed_in
 from tests.flows.cast import OFFER, Cast, assembled, token_of
 from tests.flows.files import JOB, finished
@@ -172,11 +173,18 @@ async def test_P19_P20_P23_another_way_of_asking_and_a_part_paid(visitor: Visito
     await (await at_the_amount(page)).fill("40,00")
     await page.keyboard.press("Enter")
     before = await shown(cast, page)
+    link = before["qrCode"]["url"]
+    await expect(page.locator(".sheet")).to_contain_text(link)
+    await visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copier le lien").click()
+    await expect(page.get_by_text("Copié.")).to_be_visible()
+    assert await page.evaluate("navigator.clipboard.readText()") == link
     await page.evaluate("window.print = () => { window.printed = true; }")
     await page.get_by_role("button", name="Imprimer").click()
     assert await page.evaluate("window.printed")
     await page.emulate_media(media="print", color_scheme="dark")
     await expect(page.locator(".sheet")).to_contain_text(before["basketNumber"])
+    await expect(page.get_by_text(link)).to_be_visible()
     for unprinted in (page.locator("nav"), heading(page), page.get_by_text("Historique"), page.locator("main button")):
         assert [await each.is_visible() for each in await unprinted.all()].count(True) == 0
     await page.emulate_media(media="screen")
@@ -238,8 +246,10 @@ async def test_P3_P11_P12_P13_a_signatory_asks_for_a_deferred_payment_with_a_win
     await page.get_by_label("Libellé de la transaction").fill("Week-end canoë")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Envoyer")).to_be_focused()
+    recap = page.locator("dl")
     for fact in ("50,00 €", "ines@example.com", "27/06/2020 (3 jours)", "caisse@canoe.example", "Week-end canoë"):
-        await expect(page.locator("dl")).to_contain_text(fact)
+        await expect(recap).to_contain_text(fact)
+    await expect(recap.locator("div").filter(has_text="Délai de validation").locator("dd")).to_have_text("2 jours")
     await page.keyboard.press("Enter")
     request = await shown(cast, page)
     wanted = {
@@ -261,6 +271,7 @@ async def test_P3_P11_P12_P13_a_signatory_asks_for_a_deferred_payment_with_a_win
     await page.get_by_label("Montant").fill("40")
     await page.get_by_label("Identifiant ou e-mail du client").fill("ines")
     await page.keyboard.press("Enter")
+    await expect(recap).to_contain_text("26/06/2020 (2 jours)")
     await page.get_by_role("button", name="Envoyer").click()
     request = await shown(cast, page)
     assert (request["flow"], request["basketNumber"]) == ("IMMEDIATE_WITH_VALIDATION", "REF202006242")
@@ -301,6 +312,7 @@ async def test_P14_P15_P16_what_is_refused_is_said_at_its_field(visitor: Visitor
     await expect(basket).to_be_focused()
     await expect(page.get_by_text("Ce numéro de panier est déjà utilisé")).to_have_count(1)
     await page.get_by_role("button", name=f"Prendre {suggested}").click()
+    await expect(basket).to_be_focused()
     await page.get_by_role("button", name="Continuer").click()
     await page.get_by_role("button", name="Envoyer").click()
     request = await shown(cast, page)
@@ -364,6 +376,75 @@ async def test_whatever_becomes_of_the_answer_nothing_is_asked_twice(visitor: Vi
     await send.click()
     request = await shown(cast, page)
     assert (await _requests(cast))["nodes"] == [{"id": request["id"]}]
+
+
+async def test_whoever_loads_the_page_anew_after_a_lost_answer_asks_nothing_twice(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    await (await at_the_amount(page)).fill("40")
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/graphql", lose, times=1)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Le serveur ne répond pas.")).to_be_visible()
+    visitor.wrong.expected("ERR_FAILED")
+    await page.reload()
+    await page.get_by_role("button", name="Continuer").click()
+    request = await shown(cast, page)
+    assert (await _requests(cast))["nodes"] == [{"id": request["id"]}]
+
+
+async def test_who_goes_elsewhere_while_a_request_is_sent_is_not_torn_back(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    amount = await at_the_amount(page)
+    await amount.fill("40")
+    late = await held(page, "mutation createPayment")
+    await page.keyboard.press("Enter")
+    await late.given()
+    for _ in range(2):
+        await page.get_by_role("button", name="Annuler").click(force=True)
+        await page.keyboard.press("Escape")
+    await expect(amount).to_have_value("40")
+    await page.get_by_role("link", name="Encaissement").first.click()
+    await page.get_by_role("link", name="Nouvelle demande").first.click()
+    await (await at_the_amount(page)).fill("55")
+    await late.arrive()
+    assert page.url.endswith("/payments/new?step=2")
+    await page.reload()
+    await expect(amount).to_have_value("55")
+    assert (await _requests(cast))["totalCount"] == 1
+
+
+async def test_G2_an_amount_goes_out_as_it_was_typed_and_is_shown_as_the_server_reads_it(
+    visitor: Visitor, cast: Cast
+) -> None:
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    amount = await at_the_amount(page)
+    for typed in ("40 00", "20€5", "2 0", "1,234"):
+        await amount.fill(typed)
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".field .problem")).to_be_visible()
+        await expect(amount).to_be_focused()
+        await expect(amount).to_have_value(typed)
+        await amount.fill("")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("À remplir.")).to_be_visible()
+    assert (await _requests(cast))["totalCount"] == 0
+    await page.get_by_role("radio", name="Identifiant du client").check()
+    await page.get_by_role("textbox", name="Identifiant du client").fill("ines")
+    for typed in ("1.234,56", "1,234.56", "€1,234.56", "1 234,56 €"):
+        await amount.fill(typed)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("dl")).to_contain_text("1 234,56 €")
+        await page.keyboard.press("Escape")
+        await expect(amount).to_have_value(typed)
+    await page.keyboard.down("Enter")
+    await page.keyboard.down("Enter")
+    await expect(page.get_by_role("button", name="Envoyer")).to_be_focused()
+    await page.keyboard.up("Enter")
+    assert (await _requests(cast))["totalCount"] == 0, "Enter held down leads to the recap, and not through it"
 
 
 # ── validate, cancel ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -441,6 +522,7 @@ async def test_P31_what_the_customer_declines_is_seen_at_once_on_a_screen_that_s
     assert await page.evaluate("window.locks") == 1
     await cast.ines.do("declinePaymentRequest", OFFER, token=token_of(request))
     await expect(state(page)).to_contain_text("Annulé")
+    await expect(state(page)).to_contain_text("Le client a refusé de payer.")
     await expect(page.locator(".timeline strong").first).to_have_text("Refusé par le client")
     assert await page.evaluate("window.locks") == 0
 
@@ -454,6 +536,66 @@ async def test_P25_AP5_a_request_expires_before_the_eyes_of_the_till(visitor: Vi
     await cast.world.freeze(ends)
     await expect(state(page)).to_contain_text("Expiré")
     await expect(page.get_by_role("button", name="Imprimer")).to_have_count(0)
+
+
+async def test_P21_a_late_answer_does_not_undo_what_was_told_live(visitor: Visitor, cast: Cast) -> None:
+    first = await cast.ask("25,00")
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(1)
+    late = await held(page, "query payments")
+    await page.get_by_label("Rechercher").fill("panier")
+    await late.given()
+    second = await cast.ask("40,00")
+    awaiting = page.get_by_role("link", name=re.compile("^En attente de paiement client :"))
+    await expect(rows).to_have_count(2)
+    await late.arrive()
+    await expect(rows).to_have_count(2)
+    await expect(awaiting).to_contain_text("2")
+    late = await held(page, "query payment")
+    await page.get_by_role("link", name=second["basketNumber"], exact=True).click()
+    await late.given()
+    await cast.pay(second)
+    await expect(state(page)).to_contain_text("Validé")
+    await late.arrive()
+    await expect(state(page)).to_contain_text("Validé")
+    await expect(page.locator(".sheet")).to_have_count(0)
+    await page.goto(f"/payments/{cast.world.places['P001'].global_id}")
+    await expect(heading(page)).to_have_text("Demande introuvable")
+    await page.goto(f"/payments/{first['id']}")
+    await expect(page.locator(".sheet")).to_be_visible()
+
+
+async def test_P27_what_is_on_its_way_can_no_longer_be_left_undone(visitor: Visitor, cast: Cast) -> None:
+    request = await cast.ask(validationDays=2, customerIdentifier="ines")
+    (offer,) = (await cast.ines.ask("{ myPaymentOffers { nodes { token } } }"))["myPaymentOffers"]["nodes"]
+    await cast.pay(offer["token"])
+    page = await signed_in(visitor, cast.world.slug, "p001", f"/payments/{request['id']}")
+    await page.get_by_role("button", name="Annuler l’opération").click()
+    late = await held(page, "mutation cancelPayment", unasked=True)
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Oui, annuler").click()
+    await late.given()
+    for _ in range(2):
+        await page.keyboard.press("Escape")
+    await dialog.get_by_role("button", name="Non").click(force=True)
+    await expect(dialog).to_contain_text("C’est parti : attendez la réponse.")
+    await late.arrive()
+    await expect(state(page)).to_contain_text("sont revenus au client")
+    await expect(dialog).to_have_count(0)
+    await expect(state(page)).to_be_focused()
+
+
+async def test_a_question_that_somebody_else_has_settled_gives_the_focus_to_the_screen(
+    visitor: Visitor, cast: Cast
+) -> None:
+    request = await cast.ask()
+    page = await signed_in(visitor, cast.world.slug, "p001", f"/payments/{request['id']}")
+    await page.get_by_role("button", name="Annuler la demande").click()
+    await expect(page.get_by_role("dialog").get_by_role("button", name="Non")).to_be_focused()
+    await cast.pay(request)
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(heading(page)).to_be_focused()
 
 
 # ── sign-in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -529,6 +671,7 @@ async def test_P6_P8_filters_live_in_the_address_and_the_export_holds_what_is_sh
         content = (await (await download.value).path()).read_bytes()
         await page.get_by_label("Rechercher").fill("gilet")
         await expect(page.get_by_text("Aucune opération ne correspond à ces filtres.")).to_be_visible()
+        await expect(page.get_by_role("link", name="Télécharger")).to_have_count(0)
         await page.get_by_role("link", name="Effacer les filtres").first.click()
         await expect(rows).to_have_count(4)
         await page.get_by_label("Rechercher").fill("gilet")
@@ -538,6 +681,37 @@ async def test_P6_P8_filters_live_in_the_address_and_the_export_holds_what_is_sh
     assert [[cell for cell in row if str(cell).startswith("panier-")] for row in exported] == [
         ["panier-60,00"], ["panier-40,00"],
     ]  # fmt: skip
+
+
+async def test_P6_a_row_that_comes_moves_no_focus_and_the_total_stays_true(visitor: Visitor, cast: Cast) -> None:
+    oldest = await cast.ask("20,00", basketNumber="la plus ancienne")
+    for n in range(51):
+        await cast.ask("20,00", basketNumber=f"n{n}")
+    page = await signed_in(visitor, cast.world.slug, "p001", "/payments")
+    total = page.get_by_text(re.compile(r"^\d+ sur \d+ lignes$"))
+    await expect(total).to_have_text("50 sur 52 lignes")
+    await page.get_by_role("link", name="n50", exact=True).focus()
+    await cast.pay(oldest)
+    await expect(page.locator("tbody tr").first).to_contain_text("la plus ancienne")
+    await expect(page.locator("tbody tr").first).to_contain_text("+20,00 €")
+    await expect(page.get_by_role("link", name="n50", exact=True)).to_be_focused()
+    await expect(total).to_have_text("51 sur 52 lignes")
+    await page.get_by_role("button", name="Afficher la suite").click()
+    await expect(total).to_have_text("52 sur 52 lignes")
+    await expect(page.locator("tbody tr").nth(51)).to_be_focused()
+    await page.get_by_label("Ordre").select_option(label="Demande la plus récente d’abord")
+    await expect(total).to_have_text("50 sur 52 lignes")
+    await page.get_by_role("button", name="Afficher la suite").click()
+    await expect(total).to_have_text("52 sur 52 lignes")
+    await cast.ask("25,00")
+    await expect(total).to_have_text("53 sur 53 lignes")
+    await page.get_by_label("Rechercher").fill("ancienne")
+    await expect(total).to_have_count(0)
+    await page.get_by_role("link", name="Effacer les filtres").click()
+    await expect(page.get_by_label("Rechercher")).to_be_focused()
+    await page.goto("/payments?min=2+0&since=0001-01-01")
+    await expect(page.get_by_label("Montant demandé, au moins")).to_have_attribute("aria-invalid", "true")
+    await expect(total).to_have_text("50 sur 53 lignes")
 
 
 async def test_P21_a_server_that_starts_again_is_told_and_what_happened_meanwhile_is_shown(
@@ -642,6 +816,9 @@ async def test_P5_P30_bank_account_places_and_reimbursements(browser: Browser, s
         await password.fill(PASSWORD)
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("•••• 0189")).to_be_visible()
+        await page.get_by_role("button", name="Modifier P001").click()
+        await page.get_by_role("button", name="Annuler").click()
+        await expect(page.get_by_role("button", name="Modifier P001")).to_be_focused()
         await page.get_by_role("button", name="Modifier P001").click()
         await page.get_by_label("Nom", exact=True).fill("Base de loisirs")
         await page.keyboard.press("Enter")

@@ -14,9 +14,9 @@ export function isOpen(offer: OfferFragment): boolean {
   return offer.allowedActions.includes("PAY");
 }
 
-/** Whether money has left, and has not come back. */
+/** Whether it was paid, and the money has not gone back; by somebody else where `amountPaid` is null. */
 export function isPaid(offer: OfferFragment): boolean {
-  return offer.amountPaid !== null && (offer.status === "VALIDATED" || offer.status === "TO_VALIDATE");
+  return offer.status === "VALIDATED" || offer.status === "TO_VALIDATE";
 }
 
 /** The token in what a QR code says or somebody has copied: an address that ends in /p/ and a token, or the token alone;

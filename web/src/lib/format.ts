@@ -1,12 +1,24 @@
 // Amounts, days and instants as people read them (G1, G2). Days and instants are those of the issuer's zone.
+import { decimal } from "./amounts";
 import { current } from "./language.svelte";
+
+export { centsOf, decimal } from "./amounts";
 
 const ZONE = "Europe/Paris";
 
-/** An amount in euros: “1 234,56 €”. */
-export function amount(euros: { readonly amount: string } | string): string {
+/** An amount in euros: “1 234,56 €”; `signed` shows the plus of what comes in, “+42,00 €” (H10). */
+export function amount(euros: { readonly amount: string } | string, { signed = false } = {}): string {
   const value = typeof euros === "string" ? euros : euros.amount;
-  return new Intl.NumberFormat(current.tag, { style: "currency", currency: "EUR" }).format(Number(value));
+  return new Intl.NumberFormat(current.tag, {
+    style: "currency",
+    currency: "EUR",
+    signDisplay: signed ? "exceptZero" : "auto",
+  }).format(Number(value));
+}
+
+/** An amount in cents. */
+export function amountOf(cents: number): string {
+  return amount(decimal(cents));
 }
 
 /** A number of things. */
@@ -61,12 +73,6 @@ export function plusDays(iso: string, days: number): string {
   const at = new Date(`${iso}T00:00Z`);
   at.setUTCDate(at.getUTCDate() + days);
   return at.toISOString().slice(0, 10);
-}
-
-/** What somebody has typed as an amount, as the server reads it: any spaces, a comma or a point. It decides whether that
- * is an amount. */
-export function typedAmount(text: string): string {
-  return text.replace(/[\s\u00a0\u202f€]/g, "");
 }
 
 /** How long until then, in the two largest units that matter: “2 j 4 h”, “3 min 20 s”; empty when it is over. */

@@ -7,10 +7,7 @@ export function wholeEuros(amount: string): string {
   );
 }
 
-/** What the server makes of a typed amount: the next whole euro (V6). Null for what is no amount; the server decides. */
-export function roundedUp(typed: string): string | null {
-  const parts = /^(\d+)(?:[.,](\d*))?$/.exec(typed);
-  if (parts === null) return null;
-  const more = Number(parts[2] ?? "") > 0 ? 1n : 0n;
-  return String(BigInt(parts[1] ?? "") + more);
+/** What the server makes of an amount in cents: the next whole euro (V6). */
+export function roundedUp(cents: number): string {
+  return String(Math.ceil(cents / 100));
 }

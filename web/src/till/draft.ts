@@ -48,17 +48,12 @@ export function daysOf(typed: string, most: number): number | null {
 }
 
 /** What is asked of the server; what the flow does not have is left out. */
-export function inputOf(
-  draft: Draft,
-  pointOfSaleId: string,
-  dueOn: string | null,
-  amount: string,
-): CreatePaymentRequestInput {
+export function inputOf(draft: Draft, pointOfSaleId: string, dueOn: string | null): CreatePaymentRequestInput {
   const flow = flowOf(draft);
   const asksByName = flow !== "A" || draft.collection === "IDENTIFIER";
   return {
     pointOfSaleId,
-    amount,
+    amount: draft.amount,
     basketNumber: draft.basketNumber,
     customerIdentifier: asksByName ? draft.customerIdentifier.trim() : null,
     paymentDeadline: dueOn,
@@ -73,6 +68,17 @@ export function inputOf(
     customerReference: draft.customerReference.trim() || null,
     sellerIdentifier: draft.sellerIdentifier.trim() || null,
   };
+}
+
+/** The key under which this is asked of the server: the same one again for the same thing, through a reload too, so that
+ * who has lost the answer asks for nothing twice. */
+export function keyOf(userId: string, placeId: string, input: CreatePaymentRequestInput): string {
+  const [name, asked] = [`key of ${nameOf(userId, placeId)}`, JSON.stringify(input)];
+  const kept = JSON.parse(sessionStorage.getItem(name) ?? "null") as { asked: string; key: string } | null;
+  if (kept?.asked === asked) return kept.key;
+  const key = crypto.randomUUID();
+  sessionStorage.setItem(name, JSON.stringify({ asked, key }));
+  return key;
 }
 
 function nameOf(userId: string, placeId: string): string {
@@ -91,4 +97,5 @@ export function keep(userId: string, placeId: string, draft: Draft): void {
 
 export function discard(userId: string, placeId: string): void {
   sessionStorage.removeItem(nameOf(userId, placeId));
+  sessionStorage.removeItem(`key of ${nameOf(userId, placeId)}`);
 }

@@ -1,7 +1,7 @@
 // The list's filters, as they stand in the address: back, reload and a link to a colleague show the same.
 import type { PaymentRequestFilter, PaymentRequestOrder, PaymentRequestStatus } from "../generated/operations";
 import { oneOf } from "../lib/choices";
-import { plusDays, typedAmount } from "../lib/format";
+import { centsOf, plusDays } from "../lib/format";
 import type { Text } from "../lib/language.svelte";
 import { STATUSES } from "./statuses";
 
@@ -58,8 +58,9 @@ export function wantedOf(query: URLSearchParams): Wanted {
     ...(until ? { until: startOfDay(plusDays(until, 1)) } : {}),
     ...Object.fromEntries(
       Object.entries(amounts).flatMap(([name, as]) => {
-        const typed = typedAmount(given(name) ?? "");
-        return typed ? [[as, typed]] : [];
+        const typed = given(name);
+        // What is no amount is said at its field.
+        return typed !== null && centsOf(typed) !== null ? [[as, typed]] : [];
       }),
     ),
   };
@@ -74,7 +75,7 @@ export function wantedOf(query: URLSearchParams): Wanted {
 }
 
 function dayIn(text: string | null): string | null {
-  return text !== null && /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) ? text : null;
+  return text !== null && /^[12]\d{3}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text)) ? text : null;
 }
 
 /** The instant at which a day begins in Paris, which is an hour or two ahead of UTC. */
