@@ -396,9 +396,13 @@ class AccessMutations:
         return Done(message=_REGISTERED.in_locale(info.context.locale))
 
     @mutation(UserResult, "A new user, who is invited by mail (P4).")
-    async def create_user(self, info: Info, input: CreateUserInput) -> access.User:
+    async def create_user(
+        self, info: Info, input: CreateUserInput, idempotency_key: strawberry.ID | None = None
+    ) -> access.User:
         return await info.context.perform(
             users.create,
+            key=idempotency_key,
+            again=access.user,
             login=input.login,
             name=input.name,
             email=input.email,

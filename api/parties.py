@@ -481,9 +481,13 @@ class PartyMutations:
     """Deeds about parties."""
 
     @mutation(MerchantResult, "A new merchant with its points of sale.")
-    async def create_merchant(self, info: Info, input: CreateMerchantInput) -> parties.Merchant:
+    async def create_merchant(
+        self, info: Info, input: CreateMerchantInput, idempotency_key: strawberry.ID | None = None
+    ) -> parties.Merchant:
         return await info.context.perform(
             parties.create_merchant,
+            key=idempotency_key,
+            again=parties.merchant_seen,
             code=input.code,
             name=input.name,
             points_of_sale=[place.read() for place in input.points_of_sale],

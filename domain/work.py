@@ -100,8 +100,13 @@ class Key:
                 "Between 1 and 200 characters are expected.",
             )
         assert doer.user_id is not None, "only users bring keys"
-        plain = orjson.dumps([verb, given], option=orjson.OPT_SORT_KEYS, default=str)
+        plain = orjson.dumps([verb, given], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=_in_order)
         return cls(doer.user_id, key, hashlib.sha256(plain).digest())
+
+
+def _in_order(value: object) -> object:
+    """A set has no order of its own, and another one in each process."""
+    return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

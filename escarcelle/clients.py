@@ -130,6 +130,8 @@ _INPUTS = {
 }
 _KEYED = frozenset(
     {
+        "createMerchant",
+        "createUser",
         "createHolder",
         "createPaymentRequest",
         "payPaymentRequest",

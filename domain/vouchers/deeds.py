@@ -27,6 +27,7 @@ from domain.vouchers.life import (
     Voucher,
     VoucherKind,
     VoucherStatus,
+    number_as_printed,
 )
 from domain.vouchers.secret import TypedCode
 from domain.work import Work
@@ -339,7 +340,7 @@ async def _take_own(work: Work, actor: Actor, voucher_id: UUID) -> Voucher:
 async def _take_presented(work: Work, actor: Actor, number: str, field: str) -> Voucher:
     """A voucher that the supplier knows by its number; any for the issuer's staff. One that is another supplier's is
     not there."""
-    voucher = await work.take(Voucher.maybe(number=fields.line(number, field, longest=40).upper()))
+    voucher = await work.take(Voucher.maybe(number=number_as_printed(fields.line(number, field, longest=40))))
     may = voucher is not None and (
         actor.role in ISSUER_STAFF or (actor.role in MERCHANT and actor.merchant_id == voucher.supplier_id)
     )

@@ -1,5 +1,6 @@
 """What a voucher is: its words, its statuses and what may become of it; and the supplier's invoice that it leads to."""
 
+import re
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
@@ -67,6 +68,17 @@ STATUS_CODES: Final = {
     _STATUS.SETTLED: 13,
 }
 """The numbers printed on vouchers (V9)."""
+
+_NUMBER: Final = re.compile(r"(W\d{4})([A-Z]{2})(\d{3})(\d{8})", re.ASCII)
+_BETWEEN: Final = re.compile(r"[\s.,:;/_-]+")
+
+
+def number_as_printed(typed: str) -> str:
+    """A voucher's number as it is printed, from how someone has typed it off the paper: with other signs between its
+    parts, with none, in small letters. What is no such number stays what it is."""
+    parts = _NUMBER.fullmatch(_BETWEEN.sub("", typed).upper())
+    return ".".join(parts.groups()) if parts else typed
+
 
 _ISSUED: Final = Text("1-EMIS", "1-ISSUED")
 STATUS_LABELS: Final = {

@@ -42,11 +42,11 @@ def code_of(voucher: Voucher, keys: Sequence[str]) -> str | None:
 
 
 class TypedCode:
-    """What someone typed as a code, with the secret keys to check it. As text it says nothing: so neither a log nor the
-    stored hash of an input can give the code away."""
+    """What someone typed as a code, whatever the spaces, with the secret keys to check it. As text it says nothing: so
+    neither a log nor the stored hash of an input can give the code away."""
 
     def __init__(self, text: str, keys: Sequence[str]) -> None:
-        self._text = text.strip()
+        self._text = "".join(text.split())
         self._keys = keys
 
     @property

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, FilePayload, Page, expect
 from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
 from tests.browser.people import signed_in
 from tests.flows.test_vouchers import Cast, assembled
-from tests.world import Running, World
+from tests.world import PASSWORD, Running, World
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def test_V20_a_number_is_verified_with_its_code_and_its_invoice_recorded(
         await expect(page.locator("[name=number]")).to_have_value(number)
         assert await cast.accounts() == (-124_00, 0, 124_00, 0), "nothing has moved"
 
-        await verify(page, number.lower(), code)
+        await verify(page, number.lower().replace(".", " "), f" {code}")
         worth = {"fr": "124,00\u00a0€", "en": "€124.00"}[language]
         await expect(page.locator(".total")).to_have_text(worth)
         await expect(page.get_by_text("Martin (44001234B)")).to_be_visible()
@@ -75,7 +75,7 @@ async def test_V20_a_number_is_verified_with_its_code_and_its_invoice_recorded(
         await fits(page)
 
         said = {"fr": "Enregistrer la facture", "en": "Record the invoice"}[language]
-        await page.get_by_role("link", name=said).click()
+        await page.get_by_role("button", name=said).click()
         await expect(page.locator("[name=invoiceNumber]")).to_be_focused()
         await expect(page.locator("[name=voucherNumber]")).to_have_value(number)
         await page.locator("[name=invoiceNumber]").fill("F 2026/17")
@@ -96,6 +96,35 @@ async def test_V20_a_number_is_verified_with_its_code_and_its_invoice_recorded(
         await accessible(page)
         await fits(page)
     assert await cast.accounts() == (0, -123_01, 0, 123_01)
+
+
+async def test_V20_a_verified_voucher_is_handed_to_its_own_invoice_alone(visitor: Visitor, cast: Cast) -> None:
+    voucher, code = await cast.delivered()
+    page = await signed_in(visitor, cast.world.slug, "mo", "/verify")
+    await verify(page, voucher["number"], code)
+    await expect(page.locator(".total")).to_be_visible()
+    await page.get_by_role("link", name="Factures", exact=True).click()
+    await page.get_by_role("link", name="Enregistrer une facture").click()
+    for name in ("voucherNumber", "secretCode"):
+        await expect(page.locator(f"[name={name}]")).to_have_value("")
+
+    # The session ends on the way, and somebody else signs in to the same tab.
+    await page.get_by_role("link", name="Vérifier un bon").click()
+    await verify(page, voucher["number"], code)
+    await page.get_by_role("button", name="Enregistrer la facture").click()
+    await expect(page.locator("[name=secretCode]")).to_have_value(code)
+    await page.get_by_role("link", name="Vérifier un bon").click()
+    await verify(page, voucher["number"], code)
+    await expect(page.locator(".total")).to_be_visible()
+    await visitor.context.clear_cookies()
+    await page.get_by_role("link", name="Factures", exact=True).click()
+    await page.locator("[name=login]").fill("agence")
+    await page.locator("[name=password]").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name="Enregistrer une facture").click()
+    await expect(page.locator("[name=voucherNumber]")).to_be_focused()
+    for name in ("voucherNumber", "secretCode"):
+        await expect(page.locator(f"[name={name}]")).to_have_value("")
 
 
 async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: Browser, cast: Cast) -> None:

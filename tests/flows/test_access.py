@@ -283,6 +283,22 @@ async def test_P4_rights_are_held_point_by_point(cast: Cast) -> None:
                 assert (await reader.do(verb, REQUEST, id=request["id"]))["code"] == "FORBIDDEN", verb
 
 
+async def test_P4_an_invitation_sent_again_with_its_key_invites_once(cast: Cast) -> None:
+    rights = ["COLLECT", "VALIDATE", "EXPORT"]
+    places = [cast.world.places[code].global_id for code in ("P001", "P002")]
+    jeanne: dict[str, Any] = {
+        "login": "jeanne", "name": "Jeanne", "email": "jeanne@example.com", "role": "MERCHANT_STAFF",
+        "grants": [{"pointOfSaleId": place, "rights": rights} for place in places], "idempotencyKey": "jeanne",
+    }  # fmt: skip
+    made = await cast.signatory.do("createUser", USER, **jeanne)
+    assert made["__typename"] == "User", made
+    async with cast.world.unchanged():
+        turned = [{"pointOfSaleId": place, "rights": rights[::-1]} for place in places[::-1]]
+        assert await cast.signatory.do("createUser", USER, **(jeanne | {"grants": turned})) == made
+        for other in ({"name": "Jean"}, {"grants": turned[:1]}):
+            assert (await cast.signatory.do("createUser", USER, **(jeanne | other)))["code"] == "IDEMPOTENCY_KEY_REUSED"
+
+
 async def test_P4_a_signatory_manages_the_staff_of_its_merchant_only(cast: Cast) -> None:
     mailbox = f"jeanne@{cast.world.slug}.example"
     grants = [{"pointOfSaleId": cast.world.places["P001"].global_id, "rights": ["COLLECT"]}]

@@ -113,6 +113,13 @@ async def test_the_issuer_s_staff_keeps_merchants_points_of_sale_and_holders(cas
         pointsOfSale=[{"code": "V1", "name": "Ponton", "address": address}],
     )
     assert (made["number"], made["active"]) == ("909", True)
+    again = {"code": "910", "name": "Aviron", "pointsOfSale": [{"code": "A1", "name": "Ponton"}]}
+    rowing = await cast.agent.do("createMerchant", MERCHANT, **again, idempotencyKey="aviron")
+    async with cast.world.unchanged():
+        assert await cast.agent.do("createMerchant", MERCHANT, **again, idempotencyKey="aviron") == rowing
+        other_input = again | {"name": "Pédalo"}
+        reused = await cast.agent.do("createMerchant", MERCHANT, **other_input, idempotencyKey="aviron")
+        assert reused["code"] == "IDEMPOTENCY_KEY_REUSED", reused
     second = await cast.agent.do("createPointOfSale", PLACE, merchantId=made["id"], code="V2", name="Cale")
     assert (second["merchant"], second["address"]) == ({"code": "909"}, None)
     moved = await cast.agent.do("updatePointOfSale", PLACE, id=second["id"], name="Grande cale", address=address)

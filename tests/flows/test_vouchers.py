@@ -466,6 +466,18 @@ async def test_V20_AV8_number_and_code_belong_together_and_the_fifth_wrong_code_
         assert (await cast.agency.do("unblockVoucher", VOUCHER, id=voucher["id"]))["code"] == "WRONG_STATE"
 
 
+async def test_V20_number_and_code_are_read_however_they_are_copied_from_the_paper(cast: Cast) -> None:
+    voucher, code = await cast.delivered()
+    number = voucher["number"]
+    for typed in (number.lower(), number.replace(".", " "), number.replace(".", ""), f" {number.replace('.', ' . ')} "):
+        pair = {"number": typed, "secretCode": f" {code[:2]} {code[2:]}\u00a0"}
+        assert (await cast.supplier.do("verifyVoucher", VOUCHER, **pair))["number"] == number, typed
+    for wrong in (number[:-1], f"{number}0", f"X{number}", number.replace("W", "W.W")):
+        refused = await cast.supplier.do("verifyVoucher", VOUCHER, number=wrong, secretCode=code)
+        assert (refused["code"], refused["problems"][0]["path"]) == ("NOT_FOUND", ["input", "number"]), wrong
+    assert (await cast.read(voucher, cast.agency))["blocked"] is False
+
+
 async def test_V20_of_ten_thousand_guesses_five_are_evaluated(cast: Cast) -> None:
     """By two of the supplier's devices at once, twenty guesses in each document."""
     voucher, code = await cast.delivered()

@@ -6,6 +6,9 @@ const UNREACHED: Text = [
   "Le serveur ne répond pas. Rien n’a été perdu : réessayez.",
   "The server does not answer. Nothing is lost: try again.",
 ];
+/** The server takes files of so many bytes; `file_bytes` in api/transport.py says so. */
+const MOST_FILE_BYTES = 10 * 1024 * 1024;
+const TOO_LARGE: Text = ["Ce fichier est trop volumineux : 10 Mo au plus.", "This file is too large: 10 MB at most."];
 
 /** What is said of what is empty. */
 export const EMPTY: Text = ["À remplir.", "Please fill this in."];
@@ -13,12 +16,15 @@ export const EMPTY: Text = ["À remplir.", "Please fill this in."];
 /** What somebody fills in: its values, what is wrong with them, and whether it is on its way. */
 export class Form<Values extends object> {
   values: Values;
-  /** What is wrong, by the last name of the field's path in the API. */
+  /** What is wrong, by the name of its field: the last one of its path in the API, and for a list all from the list's
+   * own name on (“pointsOfSale.0.code”). */
   problems = $state<Readonly<Record<string, string>>>({});
   /** What is wrong with the whole. */
   message = $state("");
   busy = $state(false);
 
+  /** What on the page was submitted last to send it. */
+  #element: HTMLFormElement | null = null;
   #key = "";
   #keyed = "";
 
@@ -46,15 +52,19 @@ export class Form<Values extends object> {
   async send<Result>(deed: () => Promise<Result>): Promise<Result | undefined> {
     // An effect that sends does not do so again because it is done.
     if (untrack(() => this.busy)) return undefined;
-    [this.busy, this.problems, this.message] = [true, {}, ""];
+    const large = this.#tooLarge();
+    if (large) {
+      this.refuse(large);
+      return undefined;
+    }
+    [this.busy, this.problems, this.message, this.#element] = [true, {}, "", submitted];
     try {
       const result = await deed();
       this.renew();
       return result;
     } catch (error) {
       this.#explain(error);
-      await tick();
-      focusOnFirstProblem();
+      await this.#focus();
       return undefined;
     } finally {
       this.busy = false;
@@ -63,8 +73,22 @@ export class Form<Values extends object> {
 
   /** Something is wrong that no server had to be asked for. */
   refuse(problems: Readonly<Record<string, string>>): void {
-    this.problems = problems;
-    void tick().then(focusOnFirstProblem);
+    [this.problems, this.#element] = [problems, submitted];
+    void this.#focus();
+  }
+
+  /** Files that the server would cut off in the middle, and then could not say whose they are. */
+  #tooLarge(): Record<string, string> | null {
+    const large = Object.entries(untrack(() => this.values)).filter(
+      ([, value]) => value instanceof File && value.size > MOST_FILE_BYTES,
+    );
+    return large.length > 0 ? Object.fromEntries(large.map(([name]) => [name, say(TOO_LARGE)])) : null;
+  }
+
+  async #focus(): Promise<void> {
+    await tick();
+    const within = this.#element?.isConnected ? this.#element : document;
+    (firstProblem(within, this.problems) ?? firstProblem(document, this.problems))?.focus();
   }
 
   /** Whether any of these is empty; says so at it. */
@@ -76,9 +100,9 @@ export class Form<Values extends object> {
 
   #explain(error: unknown): void {
     if (error instanceof Refused) {
-      this.problems = Object.fromEntries(error.problems.map(({ path, message }) => [path.at(-1) ?? "", message]));
+      this.problems = Object.fromEntries(error.problems.map(({ path, message }) => [fieldOf(path), message]));
       const shown = new Set([...document.querySelectorAll<HTMLElement>("[data-field]")].map((e) => e.dataset["field"]));
-      const elsewhere = error.problems.filter(({ path }) => !shown.has(path.at(-1) ?? ""));
+      const elsewhere = error.problems.filter(({ path }) => !shown.has(fieldOf(path)));
       this.message = error.problems.length === 0 ? error.message : elsewhere.map(({ message }) => message).join(" ");
     } else if (error instanceof Failed) {
       this.message = error.message;
@@ -88,8 +112,28 @@ export class Form<Values extends object> {
   }
 }
 
-function focusOnFirstProblem(): void {
-  const wrong =
-    document.querySelector<HTMLElement>('[aria-invalid="true"]') ?? document.querySelector<HTMLElement>("[data-wrong]");
-  wrong?.focus();
+/** “pointsOfSale.0.code” of a list, “code” of anything else. */
+function fieldOf(path: readonly string[]): string {
+  const at = path.findIndex((name) => /^\d+$/.test(name));
+  return at > 0 ? path.slice(at - 1).join(".") : (path.at(-1) ?? "");
 }
+
+function firstProblem(within: ParentNode, problems: Readonly<Record<string, string>>): HTMLElement | null {
+  const wrong = [...within.querySelectorAll<HTMLElement>('[aria-invalid="true"]')];
+  return (
+    wrong.find((element) => (element.dataset["field"] ?? "") in problems) ??
+    wrong[0] ??
+    within.querySelector<HTMLElement>("[data-wrong]")
+  );
+}
+
+/** The form whose submission is being handled; two of them may stand on one screen. */
+let submitted: HTMLFormElement | null = null;
+addEventListener(
+  "submit",
+  ({ target }) => {
+    submitted = target instanceof HTMLFormElement ? target : null;
+    setTimeout(() => (submitted = null));
+  },
+  { capture: true },
+);

@@ -6,11 +6,11 @@ import type { Text } from "../lib/language.svelte";
 export const STATUSES: Readonly<Record<VoucherStatus, Text>> = {
   ISSUED: ["1 – Émis", "1 – Issued"],
   CODE_REVEALED: ["1 – Émis, code obtenu", "1 – Issued, code drawn"],
+  CANCELLED: ["8 – Annulé", "8 – Cancelled"],
+  EXPIRED: ["9 – Expiré", "9 – Expired"],
   DELIVERED: ["11 – Livré", "11 – Delivered"],
   INVOICED: ["12 – Facturé", "12 – Invoiced"],
   SETTLED: ["13 – Réglé", "13 – Settled"],
-  CANCELLED: ["8 – Annulé", "8 – Cancelled"],
-  EXPIRED: ["9 – Expiré", "9 – Expired"],
 };
 
 export const TONES: Readonly<Record<VoucherStatus, Tone>> = {
