@@ -34,6 +34,7 @@ from domain.texts import Locale, Text
 
 RoleEnum = described(access.Role)
 RightEnum = described(access.Right)
+UserAction = described(users.UserAction)
 
 BY_COOKIE = "x-escarcelle-session"
 """A single-page application signs in with this header set to `cookie`: its token then travels in a cookie only."""
@@ -93,6 +94,13 @@ class User(Node):
             return None
         async with info.context.reading() as connection:
             return await parties.merchant_seen(connection, info.context.someone, merchant_id)
+
+    @strawberry.field(
+        description="What the caller may do now; clients draw buttons from this, never from `role`.",
+        graphql_type=list[UserAction],  # type: ignore[valid-type]
+    )
+    def allowed_actions(self, info: Info) -> list[users.UserAction]:
+        return users.allowed_actions(cast(access.User, self), info.context.someone)
 
     @strawberry.field(description="Rights, point of sale by point of sale.", graphql_type=list[Grant])
     async def grants(self, info: Info) -> list[access.Grant]:

@@ -1,6 +1,7 @@
 """Users, as those who may manage them do: the issuer's staff all of them, a merchant's signatory its own staff (P4)."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +19,14 @@ from domain.work import Work
 _NEEDS_MERCHANT: Final = frozenset({Role.MERCHANT_MANAGER, Role.MERCHANT_STAFF})
 _UNUSABLE: Final = "!"
 """A hash that no password has: who was invited sets the first one by the mailed link."""
+
+
+class UserAction(StrEnum):
+    """What may be done with a user."""
+
+    CHANGE = "CHANGE"
+    DEACTIVATE = "DEACTIVATE"
+
 
 # ── deeds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,26 +192,43 @@ def users(actor: Actor, search: str | None = None) -> sa.Select[Any]:
     return question
 
 
+def allowed_actions(user: User, actor: Actor) -> list[UserAction]:
+    """What this actor may do with the user as it is (P4)."""
+    if not _manages(actor, user):
+        return []
+    changes = [UserAction.CHANGE] if actor.may_use("updateUser") else []
+    shuts_out = actor.may_use("deactivateUser") and user.active and user.id != actor.user_id
+    return changes + ([UserAction.DEACTIVATE] if shuts_out else [])
+
+
 # ── private ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _may_give(actor: Actor, role: Role) -> None:
+def _gives(actor: Actor, role: Role) -> bool:
     """Administrators are made by administrators; a signatory makes staff of its own merchant only."""
     if actor.user_id is None or actor.role is Role.ISSUER_ADMIN:
-        return
-    if actor.role is Role.ISSUER_AGENT and role not in ISSUER_STAFF:
-        return
-    if actor.role is Role.MERCHANT_MANAGER and role is Role.MERCHANT_STAFF:
-        return
-    raise Refused.forbidden()
+        return True
+    if actor.role is Role.ISSUER_AGENT:
+        return role not in ISSUER_STAFF
+    return actor.role is Role.MERCHANT_MANAGER and role is Role.MERCHANT_STAFF
+
+
+def _may_give(actor: Actor, role: Role) -> None:
+    if not _gives(actor, role):
+        raise Refused.forbidden()
+
+
+def _manages(actor: Actor, user: User) -> bool:
+    """Whether this actor may change the user: itself, or one whose role it gives."""
+    return user.id == actor.user_id or _gives(actor, user.role)
 
 
 async def _take_managed(work: Work, actor: Actor, user_id: UUID) -> User:
     user = await work.take(User.by(id=user_id))
     if actor.role is Role.MERCHANT_MANAGER and user.merchant_id != actor.merchant_id:
         raise Refused.not_found()
-    if user.id != actor.user_id:
-        _may_give(actor, user.role)
+    if not _manages(actor, user):
+        raise Refused.forbidden()
     return user
 
 

@@ -397,6 +397,18 @@ async def test_P4_a_users_role_and_language_are_changed(visitor: Visitor, cast: 
     await expect(role).to_have_count(0)
 
 
+async def test_P4_an_agent_is_offered_what_it_may_do_with_a_user(visitor: Visitor, cast: Cast) -> None:
+    page = await signed_in(visitor, cast.world.slug, "agent", "/users")
+    main = page.locator("main")
+    for login, offered in (("admin", []), ("agent", ["Enregistrer"]), ("p001", ["Enregistrer", "Fermer l’accès"])):
+        await page.get_by_role("link", name=login, exact=True).click()
+        await expect(facts(page, "Identifiant de connexion")).to_have_text(login)
+        for name in ("Enregistrer", "Fermer l’accès"):
+            await expect(main.get_by_role("button", name=name)).to_have_count(int(name in offered))
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Utilisateurs")
+
+
 async def test_P4_a_holder_gets_a_sign_in_and_what_is_emptied_is_gone(visitor: Visitor, cast: Cast) -> None:
     page = await signed_in(visitor, cast.world.slug, "agent", "/holders")
     await page.get_by_role("link", name="eric").click()

@@ -283,6 +283,32 @@ async def test_P4_rights_are_held_point_by_point(cast: Cast) -> None:
                 assert (await reader.do(verb, REQUEST, id=request["id"]))["code"] == "FORBIDDEN", verb
 
 
+async def test_P4_what_a_user_may_be_offered_is_what_the_deeds_allow(cast: Cast) -> None:
+    await cast.world.user("admin", Role.ISSUER_ADMIN)
+    about = "{ users { nodes { id login allowedActions } } }"
+    both, own = ["CHANGE", "DEACTIVATE"], ["CHANGE"]
+    async with await cast.running.client(cast.world, "admin") as admin:
+        everyone = {each["login"]: each for each in (await admin.ask(about))["users"]["nodes"]}
+        assert {login: each["allowedActions"] for login, each in everyone.items()} == {
+            login: own if login == "admin" else both for login in everyone
+        }
+    seen = {each["login"]: each for each in (await cast.agent.ask(about))["users"]["nodes"]}
+    assert {login: seen[login]["allowedActions"] for login in ("admin", "agent", "708900", "p001", "ines")} == {
+        "admin": [], "agent": own, "708900": both, "p001": both, "ines": both
+    }  # fmt: skip
+    staff = {each["login"]: each["allowedActions"] for each in (await cast.signatory.ask(about))["users"]["nodes"]}
+    assert staff == {"708900": own, "p001": both, "p002": both}
+    async with cast.world.unchanged():
+        for client, login, mutation in (
+            (cast.agent, "admin", "updateUser"), (cast.agent, "admin", "deactivateUser"),
+            (cast.agent, "agent", "deactivateUser"), (cast.signatory, "708900", "deactivateUser"),
+        ):  # fmt: skip
+            assert (await client.do(mutation, USER, id=everyone[login]["id"]))["code"] == "FORBIDDEN", (login, mutation)
+    assert (await cast.agent.do("deactivateUser", "... on User { allowedActions }", id=seen["p001"]["id"]))[
+        "allowedActions"
+    ] == own
+
+
 async def test_P4_an_invitation_sent_again_with_its_key_invites_once(cast: Cast) -> None:
     rights = ["COLLECT", "VALIDATE", "EXPORT"]
     places = [cast.world.places[code].global_id for code in ("P001", "P002")]
