@@ -27,6 +27,7 @@ HEIGHT: Final = 844
 PAUL: Final = "44001234B"
 VOUCHER: Final = "... on Voucher { id number status presentation { secretCode } }"
 JOB: Final = "id status"
+FRAME: Final = "(element) => getComputedStyle(element).outlineStyle"
 PAPER: Final = b"%PDF-1.7\n%%EOF\n"
 KEPT_AWAKE: Final = """() => {
     window.awake = [];
@@ -271,6 +272,11 @@ async def test_V5_V6_what_is_missing_or_wrong_is_said_at_its_field(browser: Brow
             await page.keyboard.press("ArrowDown")
         await expect(page.get_by_role("option", selected=True)).to_have_text("Matériaux Anciens")
         await accessible(page)
+        # Where colours are forced, which one it is shows by a frame.
+        await page.emulate_media(forced_colors="active")
+        frames = [await one.evaluate(FRAME) for one in await page.get_by_role("option").all()]
+        assert sorted(frames) == ["none", "solid"]
+        await page.emulate_media(forced_colors="none")
         await page.keyboard.press("ArrowUp")
         await page.keyboard.press("Enter")
         await expect(supplier).to_have_value("Matériaux de l’Ouest")
@@ -290,13 +296,24 @@ async def test_V5_V6_what_is_missing_or_wrong_is_said_at_its_field(browser: Brow
 
 
 async def test_V5_a_supplier_is_chosen_by_a_tap(browser: Browser, cast: Cast) -> None:
-    async with phone(browser, cast, "/vouchers/new") as (_, page):
+    async with phone(browser, cast, "/vouchers/new") as (member, page):
         await expect(page.get_by_role("option")).to_have_count(3)
         await page.get_by_role("option", name="Quincaillerie Bleue").click()
         await expect(page.get_by_role("combobox", name="Fournisseur")).to_have_value("Quincaillerie Bleue")
         await expect(page.get_by_role("option")).to_have_count(0)
         await page.get_by_role("combobox", name="Fournisseur").fill("zzz")
         await expect(page.get_by_text("Aucun fournisseur de ce nom.")).to_be_visible()
+
+        await page.route("**/graphql", lambda route: route.abort())
+        await page.get_by_role("combobox", name="Fournisseur").fill("bleue")
+        await expect(page.get_by_text("La liste des fournisseurs ne répond pas.")).to_be_visible()
+        await page.unroute("**/graphql")
+        member.wrong.expected("ERR_FAILED")
+        await page.get_by_role("button", name="Réessayer").click()
+        await expect(page.get_by_text("La liste des fournisseurs ne répond pas.")).to_have_count(0)
+        await page.get_by_role("combobox", name="Fournisseur").click()
+        await page.get_by_role("option", name="Quincaillerie Bleue").click()
+        await expect(page.get_by_role("combobox", name="Fournisseur")).to_have_value("Quincaillerie Bleue")
 
 
 async def test_V5_an_answer_that_comes_late_does_not_take_the_choice_away(browser: Browser, cast: Cast) -> None:

@@ -330,6 +330,7 @@ async def test_P4_a_merchant_its_point_of_sale_and_a_user_who_can_then_sign_in(b
         await fits(page)
         await page.get_by_role("button", name="Créer et inviter").click()
         await expect(page.get_by_text("l’invitation est partie par mail")).to_be_visible()
+        assert query(page) == {}, "a reload says nothing twice"
         await expect(page.get_by_label("Encaisser")).to_be_checked()
         await accessible(page)
         await fits(page)
@@ -663,6 +664,13 @@ async def test_every_screen_speaks_english_and_fits(browser: Browser, cast: Cast
             await page.goto(address)
             await accessible(page)
         office.wrong.expected(cast.running.mail_page_url)
+
+        await cast.world.holder("long", "Long" * 26)
+        await page.goto("/holders?search=long")
+        await expect(page.locator(ROWS)).to_have_count(1)
+        for width in (800, 1024, 1280):
+            await fits(page, width)
+        await fits(page)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
