@@ -125,6 +125,7 @@ async def test_V20_a_verified_voucher_is_handed_to_its_own_invoice_alone(visitor
     await expect(page.locator("[name=voucherNumber]")).to_be_focused()
     for name in ("voucherNumber", "secretCode"):
         await expect(page.locator(f"[name={name}]")).to_have_value("")
+    visitor.wrong.expected("401")
 
 
 async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: Browser, cast: Cast) -> None:
