@@ -86,7 +86,7 @@ _UNBUILT: Final = Text(
 _API_IS_AT: Final = Text(
     "L’API GraphQL est à l’adresse <code>/graphql</code>.", "The GraphQL API is at <code>/graphql</code>."
 )
-_PAID: Final = Text("Payé : {paid}", "Paid: {paid}")
+_PAID: Final = Text("Cette demande est déjà payée.", "This request is paid already.")
 RELAY_LATE_SECONDS: Final = 60.0
 """From which age on of the oldest unsent message /readyz warns."""
 
@@ -171,8 +171,8 @@ class Pages:
         status = payments.STATUS_LABELS[asked.status].in_locale(locale)
         if asked.status is payments.PaymentRequestStatus.AWAITING_PAYMENT:
             status = _HOW.in_locale(locale)
-        elif asked.amount_paid is not None:
-            status = _PAID.in_locale(locale, paid=money.shown(asked.amount_paid))
+        elif asked.amount_received is not None:
+            status = _PAID.in_locale(locale)
         amount = money.formatted(asked.amount_requested, locale)
         name = html.escape(offer.merchant_name or "")
         place = html.escape(offer.point_of_sale_name or "")

@@ -284,12 +284,15 @@ async def test_nobody_else_is_told_what_a_customer_has_paid(cast: Cast) -> None:
         return [seen["status"], seen["amountPaid"]]
 
     async with Client(cast.running.url) as passer_by:
-        for expected in ("TO_VALIDATE", "CANCELLED"):
+        for expected, page in (("TO_VALIDATE", "déjà payée"), ("CANCELLED", "Annulé")):
             assert await told(cast.ines) == [expected, {"amount": "30.00"}]
             for other in (cast.eric, cast.till, passer_by):
                 assert await told(other) == [expected, None]
             async with cast.eric.subscribe(LIVE_OFFER, token=offer["token"]) as live:
                 assert (await next_of(live, 5, "phone"))["paymentOffer"]["amountPaid"] is None
+            shown = (await passer_by.get(f"/p/{offer['token']}")).text
+            assert page in shown
+            assert "30,00" not in shown
             if expected == "TO_VALIDATE":
                 await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
 
