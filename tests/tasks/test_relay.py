@@ -197,7 +197,8 @@ def test_live_updates_are_published_with_their_tenant_and_object(servers: Server
             assert len(rows) == 2
             place = str(cast.world.places["P001"].id)
             about = {"tenant": cast.world.tenant, "kind": "preq", "id": str(request.id), "place": place}
-            assert updates == [about | {"version": 0}, about | {"version": 1}]
+            payer = str(cast.customer.holder_id)
+            assert updates == [about | {"version": 0}, about | {"version": 1, "holders": [payer]}]
             await until(lambda: _nothing_live(cast))
             await cast.world.as_owner("DELETE FROM outbox")
 
