@@ -327,7 +327,7 @@ async def test_V5_an_answer_that_comes_late_does_not_take_the_choice_away(browse
             await route.continue_()
 
         await page.route("**/graphql", late)
-        async with page.expect_response("**/graphql"):
+        async with page.expect_response("**/graphql", timeout=60_000):
             await page.keyboard.press("ArrowDown")
             await page.keyboard.press("ArrowDown")
             await page.keyboard.press("ArrowDown")
