@@ -49,11 +49,14 @@ class VoucherFilter:
     status: list[VoucherStatus] | None = strawberry.field(  # type: ignore[valid-type]
         default=None, description="One of these, at this instant."
     )
+    blocked: bool | None = strawberry.field(
+        default=None, description="Only those that wrong codes have blocked (V20), or only the others."
+    )
 
     def document(self) -> dict[str, Any]:
         """As the job keeps it."""
         statuses = None if self.status is None else [str(status) for status in self.status]
-        return _given(search=self.search, status=statuses)
+        return _given(search=self.search, status=statuses, blocked=self.blocked)
 
 
 @strawberry.input(description="Conditions on suppliers' invoices; all given ones hold together.")

@@ -340,6 +340,7 @@ class VoucherQueries:
         info: Info,
         search: str | None = None,
         status: list[VoucherStatus] | None = None,  # type: ignore[valid-type]
+        blocked: bool | None = None,
         first: int | None = 50,
         after: str | None = None,
         order_by: VoucherOrder = flow.VoucherOrder.NEWEST,  # type: ignore[valid-type]
@@ -353,7 +354,7 @@ class VoucherQueries:
             context.remember(*those)
             return voucher
 
-        asked = flow.vouchers(context.someone, context.locale, search, status)
+        asked = flow.vouchers(context.someone, context.locale, search, status, blocked)
         found = await page(context, asked, read, columns, descending=descending, first=first, after=after)
         shown.wallets_of_one_list(context, [edge.node.holder_id for edge in found.edges])
         return found

@@ -39,15 +39,19 @@ def vouchers(
     locale: Locale = Locale.FR,
     search: str | None = None,
     status: Sequence[VoucherStatus] | None = None,
+    blocked: bool | None = None,
 ) -> sa.Select[Any]:
     """The vouchers this actor sees, as they are now, each with its kind's, its member's and its supplier's columns
     behind its own: a member's own, all for the issuer's staff, none for a supplier (V3). `search` is in what is shown:
-    kind, status, value, supplier, number (V8), whatever its case, its accents and the spaces in an amount."""
+    kind, status, value, supplier, number (V8), whatever its case, its accents and the spaces in an amount; `blocked`:
+    only those that wrong codes have blocked (V20), or only the others."""
     now = _now(actor.tenant)
     state = LIFE.status_in_sql(now)
     question = _with_parties(sa.select(*_as_of(state), *_PARTIES).select_from(Voucher.table)).where(_seen(actor))
     if status is not None:
         question = question.where(state.in_([str(each) for each in status]))
+    if blocked is not None:
+        question = question.where(Voucher.table.c.blocked_at.is_not(None) == blocked)
     if search and search.strip():
         question = question.where(_shows(search.strip().lower(), state, locale))
     return question

@@ -28,7 +28,8 @@ class _Guarantee:
 def _vouchers(asked: Asked) -> sa.Select[Any]:
     search, status = asked.conditions.get("search"), asked.conditions.get("status")
     statuses = None if status is None else [VoucherStatus(each) for each in status]
-    question = asked.within(flow.vouchers(asked.actor, asked.locale, search, statuses), Voucher.table.c.issued_at)
+    found = flow.vouchers(asked.actor, asked.locale, search, statuses, asked.conditions.get("blocked"))
+    question = asked.within(found, Voucher.table.c.issued_at)
     columns, descending = flow.order_by(VoucherOrder(asked.order_by or VoucherOrder.NEWEST), asked.actor.tenant)
     return newest_first(question, columns) if descending else question.order_by(*columns)
 

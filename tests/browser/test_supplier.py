@@ -129,6 +129,7 @@ async def test_V20_a_verified_voucher_is_handed_to_its_own_invoice_alone(visitor
 
 
 async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: Browser, cast: Cast) -> None:
+    await cast.delivered("100")
     voucher, code = await cast.delivered()
     async with (
         visiting(browser, cast.running.url, width=390) as supplier,
@@ -144,7 +145,11 @@ async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: 
         await expect(page.get_by_role("alert")).to_contain_text("seule l’agence peut le débloquer")
 
         desk = await signed_in(agency, cast.world.slug, "agence", "/vouchers")
+        await expect(desk.locator(ROWS)).to_have_count(2)
+        await desk.get_by_role("link", name="Bloqués : 1").click()
+        await expect(desk.locator(ROWS)).to_have_count(1)
         await expect(desk.locator(ROWS)).to_contain_text("Bloqué")
+        assert desk.url.endswith("/vouchers?blocked=yes")
         await desk.locator("tbody a").click()
         await desk.get_by_role("button", name="Débloquer").click()
         dialog = desk.get_by_role("dialog")
@@ -153,6 +158,13 @@ async def test_V20_the_fifth_wrong_code_blocks_and_the_agency_unblocks(browser: 
         await expect(desk.get_by_role("dialog")).to_have_count(0)
         await expect(desk.locator(".pill")).to_have_count(1)
         await expect(desk.get_by_role("button", name="Débloquer")).to_have_count(0)
+        await desk.goto("/vouchers?blocked=yes")
+        await expect(desk.get_by_text("Aucun bon ne correspond à ces filtres.")).to_be_visible()
+        await accessible(desk)
+        await fits(desk)
+        await desk.get_by_role("link", name="Voir tous les bons").click()
+        await expect(desk.get_by_role("link", name="Bloqués : 0")).to_be_visible()
+        await expect(desk.locator(ROWS)).to_have_count(2)
 
         await page.locator("[name=secretCode]").press("Enter")
         await expect(page.locator(".total")).to_have_text("124,00\u00a0€")

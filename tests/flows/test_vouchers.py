@@ -459,6 +459,9 @@ async def test_V20_AV8_number_and_code_belong_together_and_the_fifth_wrong_code_
     assert code not in mail["text"] and "Matériaux de l’Ouest" in mail["text"]
     seen = await cast.read(voucher, by=cast.agency)
     assert (seen["blocked"], seen["allowedActions"]) == (True, ["UNBLOCK"])
+    for blocked, found in ((True, [voucher["id"]]), (False, [])):
+        listed = await cast.agency.ask("query ($b: Boolean) { vouchers(blocked: $b) { nodes { id } } }", b=blocked)
+        assert [each["id"] for each in listed["vouchers"]["nodes"]] == found
     assert (await cast.paul.do("unblockVoucher", VOUCHER, id=voucher["id"]))["code"] == "FORBIDDEN"
     assert (await cast.agency.do("unblockVoucher", VOUCHER, id=voucher["id"]))["blocked"] is False
     assert (await cast.supplier.do("verifyVoucher", VOUCHER, **pair))["status"] == "DELIVERED"

@@ -8,12 +8,18 @@ import { STATUSES } from "./statuses";
 export interface Wanted {
   readonly search: string | null;
   readonly status: VoucherStatus[] | null;
+  /** Only those that wrong codes have blocked. */
+  readonly blocked: true | null;
 }
 
 /** What the address asks for. */
 export function wantedVouchers(): Wanted {
   const status = oneOf(STATUSES, place.query.get("status"));
-  return { search: place.query.get("search") || null, status: status ? [status] : null };
+  return {
+    search: place.query.get("search") || null,
+    status: status ? [status] : null,
+    blocked: place.query.get("blocked") === "yes" || null,
+  };
 }
 
 /** The vouchers that the viewer sees, as the address narrows them. Call it while a screen is made. */
