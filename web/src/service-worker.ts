@@ -38,15 +38,8 @@ self.addEventListener("push", (event) => {
   if (!event.data) return;
   const { title, body, url } = event.data.json() as { title: string; body: string; url: string };
   const path = screenOf(url);
-  event.waitUntil(
-    Promise.all([
-      // The same request twice takes its own place.
-      self.registration.showNotification(title, { body, tag: path, data: path, icon: "/icon-180.png" }),
-      self.clients
-        .matchAll({ type: "window" })
-        .then((windows) => windows.forEach((each) => each.postMessage("asked for a payment"))),
-    ]),
-  );
+  // The same request twice takes its own place.
+  event.waitUntil(self.registration.showNotification(title, { body, tag: path, data: path, icon: "/icon-180.png" }));
 });
 
 self.addEventListener("notificationclick", (event) => {
