@@ -295,8 +295,8 @@ class Running:
         return [mail for mail in mails if to in mail["to"]]
 
     async def mail(self, to: str, about: str) -> dict[str, Any]:
-        """The mail to an address that says this, once it has arrived; fails when it does not within ten seconds."""
-        async with asyncio.timeout(10):
+        """The mail to an address that says this, once it has arrived; fails when it does not within a minute."""
+        async with asyncio.timeout(60):
             while True:
                 for mail in await self.mails(to):
                     if about in mail["text"] or about in mail["subject"]:

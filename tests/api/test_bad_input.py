@@ -417,7 +417,7 @@ async def listening(cast: Cast, token: str, request: dict[str, Any]) -> AsyncIte
 
 
 async def _closes(socket: websockets.ClientConnection) -> tuple[int | None, str | None]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await socket.wait_closed()
     return socket.close_code, socket.close_reason
 
@@ -429,7 +429,7 @@ async def test_signing_out_closes_what_listens_with_that_session_only(cast: Cast
         assert response.json() == {"data": {"signOut": True}}
         assert await _closes(mine) == (4403, "Votre session est terminée.")
         await cast.pay(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert json.loads(await other.recv())["payload"]["data"]["paymentRequest"]["status"] == "VALIDATED"
     await _is_dead(cast, token)
 

@@ -542,7 +542,7 @@ def test_a_body_that_streams_past_the_limit(hasty: Served) -> None:
 @pytest.mark.parametrize(("length", "status"), [(100, b"408"), (10**12, b"413")])
 def test_a_body_that_does_not_come(hasty: Served, length: int, status: bytes) -> None:
     host, port = hasty.url.removeprefix("http://").removesuffix("/graphql").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as raw:
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
         head = f"POST /graphql HTTP/1.1\r\nhost: {host}\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n{{"
         raw.sendall(head.encode())
         answer = b""
@@ -878,9 +878,9 @@ def test_a_subscription_needs_an_event_stream(http: httpx.Client, accept: str, s
 
 def test_hanging_up_ends_the_source(http: httpx.Client) -> None:
     with http.stream("POST", PATH, json={"query": "subscription { endless }"}, headers=STREAM) as response:
-        assert WORLD.started.acquire(timeout=5)
+        assert WORLD.started.acquire(timeout=30)
         assert next(chunk for chunk in response.iter_text() if "next" in chunk)
-    assert WORLD.stopped.acquire(timeout=5)
+    assert WORLD.stopped.acquire(timeout=30)
 
 
 def test_a_silent_stream_is_kept_alive_until_the_session_ends(hasty: Served) -> None:
@@ -894,8 +894,8 @@ def test_a_silent_stream_is_kept_alive_until_the_session_ends(hasty: Served) -> 
                 hasty.call(cast(Any, WORLD.callers[-1].ended).set_result, "Session terminée.")
                 comments = -100
     assert text.endswith("event: complete\ndata:\n\n")
-    assert WORLD.stopped.acquire(timeout=5)
-    assert WORLD.started.acquire(timeout=5)
+    assert WORLD.stopped.acquire(timeout=30)
+    assert WORLD.started.acquire(timeout=30)
 
 
 # ── WebSocket ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -922,7 +922,7 @@ def dialled(served: Served, headers: Mapping[str, str] | None = None) -> Iterato
 
 def received(client: ClientConnection) -> Any:
     """The next message."""
-    return json.loads(client.recv(timeout=5))
+    return json.loads(client.recv(timeout=30))
 
 
 def subscribe(client: ClientConnection, id_: str, query: str, **more: Any) -> None:
@@ -934,7 +934,7 @@ def close_code(client: ClientConnection) -> int | None:
     """How the server closes, whatever it says before."""
     with suppress(ConnectionClosed):
         while True:
-            client.recv(timeout=5)
+            client.recv(timeout=30)
     return client.close_code
 
 
@@ -965,9 +965,9 @@ def test_completing_ends_the_source_and_frees_the_id(served: Served) -> None:
         for _ in range(2):
             subscribe(client, "a", "subscription { endless }")
             assert received(client)["type"] == "next"
-            assert WORLD.started.acquire(timeout=5)
+            assert WORLD.started.acquire(timeout=30)
             client.send('{"type": "complete", "id": "a"}')
-            assert WORLD.stopped.acquire(timeout=5)
+            assert WORLD.stopped.acquire(timeout=30)
         client.send('{"type": "complete", "id": "never"}')
         client.send('{"type": "ping"}')
         assert received(client) == {"type": "pong"}
@@ -978,9 +978,9 @@ def test_hanging_up_ends_every_source(served: Served) -> None:
         for id_ in "abc":
             subscribe(client, id_, "subscription { endless }")
             assert received(client)["type"] == "next"
-            assert WORLD.started.acquire(timeout=5)
+            assert WORLD.started.acquire(timeout=30)
     for _ in range(3):
-        assert WORLD.stopped.acquire(timeout=5)
+        assert WORLD.stopped.acquire(timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -1013,8 +1013,8 @@ def test_an_operation_that_fails_leaves_the_others(served: Served, payload: dict
         subscribe(client, "fails", "subscription { count(to: 0) }")
         assert received(client) == {"type": "complete", "id": "fails"}
         client.send('{"type": "complete", "id": "stays"}')
-        assert WORLD.started.acquire(timeout=5)
-        assert WORLD.stopped.acquire(timeout=5)
+        assert WORLD.started.acquire(timeout=30)
+        assert WORLD.stopped.acquire(timeout=30)
 
 
 INIT = '{"type": "connection_init"}'
@@ -1095,14 +1095,14 @@ def test_too_many_subscriptions(hasty: Served) -> None:
         assert (message["type"], message["id"]) == ("error", "c")
         assert message["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
         client.send('{"type": "complete", "id": "a"}')
-        assert WORLD.stopped.acquire(timeout=5)
+        assert WORLD.stopped.acquire(timeout=30)
         client.send('{"type": "ping"}')
         assert received(client) == {"type": "pong"}
         subscribe(client, "c", "subscription { count(to: 0) }")
         assert received(client) == {"type": "complete", "id": "c"}
-    assert WORLD.stopped.acquire(timeout=5)
+    assert WORLD.stopped.acquire(timeout=30)
     for _ in "ab":
-        assert WORLD.started.acquire(timeout=5)
+        assert WORLD.started.acquire(timeout=30)
 
 
 def test_a_session_that_ends_closes_its_socket(served: Served) -> None:
@@ -1111,12 +1111,12 @@ def test_a_session_that_ends_closes_its_socket(served: Served) -> None:
         assert received(client)["type"] == "next"
         served.call(cast(Any, WORLD.callers[-1].ended).set_result, "Votre session est terminée. " + "é" * 200)
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=5)
+            client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4403
         assert closed.value.rcvd.reason.startswith("Votre session est terminée. ééé")
-    assert WORLD.started.acquire(timeout=5)
-    assert WORLD.stopped.acquire(timeout=5)
+    assert WORLD.started.acquire(timeout=30)
+    assert WORLD.stopped.acquire(timeout=30)
 
 
 def test_a_slow_reader_is_waited_for(served: Served) -> None:
@@ -1124,11 +1124,11 @@ def test_a_slow_reader_is_waited_for(served: Served) -> None:
         subscribe(client, "1", "subscription { torrent }")
         assert received(client)["type"] == "next"
         before = -1
-        while before != WORLD.pulled:
+        while before != WORLD.pulled or before < 4:
             before = WORLD.pulled
             time.sleep(0.2)
         # What fits the sockets' buffers was sent, and then the source was left alone.
-        assert 3 < WORLD.pulled < 2_000
+        assert WORLD.pulled < 2_000
         client.socket.close()
     assert WORLD.stopped.acquire(timeout=10)
 
@@ -1137,16 +1137,16 @@ def test_a_stopping_server_sends_listeners_away() -> None:
     with serving() as going, opened(going) as client:
         subscribe(client, "1", "subscription { endless }")
         assert received(client)["type"] == "next"
-        assert WORLD.started.acquire(timeout=5)
+        assert WORLD.started.acquire(timeout=30)
         body = {"query": "subscription { endless }"}
         with httpx.stream("POST", going.url, json=body, headers=STREAM, timeout=5) as response:
-            assert WORLD.started.acquire(timeout=5)
+            assert WORLD.started.acquire(timeout=30)
             going.run(going.transport.close_all())
             text = "".join(response.iter_text())
         assert close_code(client) == 1012
         assert "complete" not in text
         for _ in range(2):
-            assert WORLD.stopped.acquire(timeout=5)
+            assert WORLD.stopped.acquire(timeout=30)
         with dialled(going) as late:
             assert close_code(late) == 1012
         assert httpx.post(going.url, json={"query": "{ hello }"}).json() == {"data": {"hello": "monde"}}

@@ -188,7 +188,7 @@ def test_files_are_not_read_for_whoever_may_not_ask(served: Served) -> None:
         f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {FORM}\r\naccept: {GRAPHQL_RESPONSE}\r\n"
         f"x-escarcelle-client: 1\r\ncontent-length: {len(begun) + 50_000}\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=5) as raw:
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
         raw.sendall(head.encode() + begun)
         assert raw.recv(4096).startswith(b"HTTP/1.1 401 ")
     assert ADDED == []
@@ -313,7 +313,7 @@ def test_a_body_that_does_not_come(served: Served, sent: int) -> None:
         f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {FORM}\r\nx-escarcelle-client: 1\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=5) as raw:
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
         raw.sendall(head.encode() + body[:sent])
         answer = b""
         while chunk := raw.recv(4096):

@@ -66,7 +66,7 @@ def chromium() -> str:
 
 
 # How soon is measured elsewhere; here it is enough that it comes without a reload, however busy the machine is.
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 class Wrong:

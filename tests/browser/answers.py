@@ -16,7 +16,7 @@ class Held:
 
     async def given(self) -> None:
         """The server has answered, or the question is on its way; nobody knows it yet."""
-        await asyncio.wait_for(self._given.wait(), 15)
+        await asyncio.wait_for(self._given.wait(), 30)
 
     async def arrive(self) -> None:
         """Now the page gets it, and has shown what it makes of it."""

@@ -433,7 +433,7 @@ async def test_V22_statements_show_each_invoice_and_its_paper(browser: Browser, 
         today = datetime.now(PARIS).date()
         job = await cast.agency.do("issueMemberStatements", f"... on Job {{ {JOB} }}", month=today.isoformat())
         watch = f"subscription ($id: ID!) {{ job(id: $id) {{ {JOB} }} }}"
-        async with asyncio.timeout(20), cast.agency.subscribe(watch, id=job["id"]) as events:
+        async with asyncio.timeout(60), cast.agency.subscribe(watch, id=job["id"]) as events:
             async for event in events:
                 job = event["job"]
         assert job["status"] == "DONE"

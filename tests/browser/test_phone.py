@@ -135,7 +135,7 @@ async def test_P22_a_new_request_appears_on_the_list_that_is_looked_at(browser: 
     async with phone_of(browser, cast, "ines") as (_, page):
         await expect(page.get_by_text("Personne ne vous demande de paiement.")).to_be_visible()
         request = await cast.ask(customerIdentifier="ines", label="Gilet")
-        await expect(page.get_by_role("link", name="Gilet")).to_be_visible(timeout=10_000)
+        await expect(page.get_by_role("link", name="Gilet")).to_be_visible()
         await cast.till.do("cancelPaymentRequest", "... on PaymentRequest { status }", id=request["id"])
         await expect(page.get_by_role("link", name="Gilet")).to_contain_text("Annulé")
 

@@ -17,7 +17,7 @@ WATCH = f"subscription ($id: ID!) {{ job(id: $id) {{ {JOB} }} }}"
 async def finished(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     """The job once it is over."""
     state: dict[str, Any] = job
-    async with asyncio.timeout(20), client.subscribe(WATCH, id=job["id"]) as events:
+    async with asyncio.timeout(60), client.subscribe(WATCH, id=job["id"]) as events:
         async for event in events:
             state = event["job"]
     return state

@@ -213,12 +213,12 @@ async def test_sessions_are_listed_and_one_that_is_revoked_closes_its_sockets(ca
         assert [device["current"] for device in devices] == [True, False]
         live = f"subscription ($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
         async with cast.till.subscribe(live, id=request["id"]) as events:
-            await next_of(events, 5, "till")
+            await next_of(events, 30, "till")
             theirs = (await cast.ines.ask("{ devices { id } }"))["devices"][0]["id"]
             assert (await other.do("signOutDevice", DONE, id=theirs))["code"] == "NOT_FOUND"
             assert (await other.do("signOutDevice", DONE, id=devices[1]["id"]))["__typename"] == "Done"
             with pytest.raises(Exception, match="4403"):
-                await next_of(events, 5, "the end")
+                await next_of(events, 30, "the end")
         assert len((await other.ask("{ devices { id } }"))["devices"]) == 1
     with pytest.raises(Unexpected, match="UNAUTHENTICATED"):
         await cast.till.ask("{ viewer { user { id } } }")

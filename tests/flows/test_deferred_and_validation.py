@@ -418,7 +418,7 @@ async def test_P31_the_customer_declines_and_the_merchant_is_told(cast: Cast) ->
     request = await _ask_c(cast, notifyEmail=to, basketNumber="REF1")
     token = await _link(cast, request)
     async with cast.till.subscribe(LIVE, id=request["id"]) as events:
-        assert (await next_of(events, 5, "till"))["paymentRequest"]["status"] == "AWAITING_PAYMENT"
+        assert (await next_of(events, 30, "till"))["paymentRequest"]["status"] == "AWAITING_PAYMENT"
         declined = await _decline(cast, token)
         assert (declined["status"], declined["statusLabel"], declined["allowedActions"]) == ("CANCELLED", "Annulé", [])
         assert (await next_of(events, 1, "till"))["paymentRequest"]["status"] == "CANCELLED"

@@ -279,7 +279,7 @@ async def test_a_job_is_its_users_own(cast: Cast) -> None:
         assert (await other.ask(READ, id=job["id"]))["node"] is None
         with pytest.raises(Unexpected, match=r"NOT_FOUND|FORBIDDEN"):
             async with other.subscribe(WATCH, id=job["id"]) as events:
-                await next_of(events, 5, "an event")
+                await next_of(events, 30, "an event")
 
 
 # ── progress and the link ─────────────────────────────────────────────────────────────────────────────────────────────

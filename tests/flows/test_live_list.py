@@ -21,7 +21,7 @@ PLACE = "... on PointOfSale { id number: code name address { street postcode tow
 
 
 async def _next(events: Any) -> tuple[str, str, int, int]:
-    change = (await next_of(events, 2, "a change"))["paymentRequestChanges"]
+    change = (await next_of(events, 30, "a change"))["paymentRequestChanges"]
     request, counters = change["paymentRequest"], change["counters"]
     return request["basketNumber"], request["status"], counters["toValidate"], counters["awaitingPayment"]
 
@@ -59,12 +59,12 @@ async def test_P22_P26_a_telephone_hears_of_its_offers_and_its_wallet_and_of_nob
     live = "subscription { holderChanges { reference wallet { amount } } }"
 
     async def heard(events: Any) -> str:
-        holder = (await next_of(events, 2, "a change"))["holderChanges"]
+        holder = (await next_of(events, 30, "a change"))["holderChanges"]
         assert holder["reference"] == "ines"
         return str(holder["wallet"]["amount"])
 
     async with cast.ines.subscribe(live) as events, cast.eric.subscribe(live) as others:
-        await next_of(others, 2, "the first state")
+        await next_of(others, 30, "the first state")
         assert await heard(events) == "100.00"
         asked = await cast.ask(basketNumber="C", validationDays=2, customerIdentifier="ines")
         assert await heard(events) == "100.00"
@@ -83,7 +83,7 @@ async def test_P22_P26_a_telephone_hears_of_its_offers_and_its_wallet_and_of_nob
         await cast.agent.do(
             "creditHolder", HOLDER, holderId=cast.world.holders["eric"].global_id, amount="1", reason="prime"
         )
-        other = (await next_of(others, 2, "a change"))["holderChanges"]
+        other = (await next_of(others, 30, "a change"))["holderChanges"]
         assert other == {"reference": "eric", "wallet": {"amount": "26.00"}}
 
 

@@ -105,7 +105,7 @@ class Cast:
         """The job, done but for so many members."""
         state = await self.ask(month)
         assert state["kind"] == "ISSUE_MEMBER_STATEMENTS", state
-        async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
+        async with asyncio.timeout(60), self.agency.subscribe(WATCH, id=state["id"]) as events:
             async for event in events:
                 state = event["job"]
         assert (state["status"], len(state["problems"])) == ("DONE", problems)
@@ -244,7 +244,7 @@ async def test_V22_a_mail_for_which_there_is_no_address_any_more_is_given_up_and
     finally:
         await cast.world.as_owner("DROP FUNCTION forgotten CASCADE")
     asked = "SELECT reason FROM dead_letters WHERE tenant = $1"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (given_up := await cast.world.as_owner(asked, cast.world.tenant)):  # noqa: ASYNC110 — a worker does it
             await asyncio.sleep(0.05)
     assert [row["reason"] for row in given_up] == ["no mail address any more"]
@@ -407,7 +407,7 @@ async def test_V22_a_job_begun_anew_issues_the_rest_and_prints_all(cast: Cast) -
     assert await perform(database, world.system, vouchers.issue_statement, job.id, 1, new_id(), first) is None
 
     await world.as_owner("UPDATE outbox SET claim_at = now() WHERE payload ->> 'id' = $1", str(job.id))
-    async with asyncio.timeout(20), cast.agency.subscribe(WATCH, id=job.global_id) as events:
+    async with asyncio.timeout(60), cast.agency.subscribe(WATCH, id=job.global_id) as events:
         async for event in events:
             state = event["job"]
     assert (state["status"], state["done"], state["total"]) == ("DONE", 2, 2)

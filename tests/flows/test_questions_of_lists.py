@@ -150,7 +150,7 @@ async def test_eleven_statements_take_no_more_questions_than_one(running: Runnin
     async def issue() -> None:
         job = await perform(database, agency, vouchers.issue_member_statements, month=month, locale=Locale.FR)
         assert isinstance(job, jobs.Job)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await world.as_owner(unfinished, job.id):  # noqa: ASYNC110 — another process does it
                 await asyncio.sleep(0.05)
 

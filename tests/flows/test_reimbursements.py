@@ -94,7 +94,7 @@ class Cast:
         """The job, done."""
         state = await self.ask(through, **given)
         assert state["kind"] == "RUN_REIMBURSEMENTS", state
-        async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
+        async with asyncio.timeout(60), self.agency.subscribe(WATCH, id=state["id"]) as events:
             async for event in events:
                 state = event["job"]
         assert (state["status"], state["problems"]) == ("DONE", [])
@@ -113,7 +113,7 @@ class Cast:
     async def answer(self, content: bytes, becomes: str = "DONE") -> dict[str, Any]:
         """The bank's file is handed in; returns the job once it is over."""
         state = await self.agency.do("importBankAnswer", f"... on Job {{ {JOB} }}", file=content)
-        async with asyncio.timeout(20), self.agency.subscribe(WATCH, id=state["id"]) as events:
+        async with asyncio.timeout(60), self.agency.subscribe(WATCH, id=state["id"]) as events:
             async for event in events:
                 state = event["job"]
         assert state["status"] == becomes, state
@@ -520,7 +520,7 @@ async def test_V23_a_supplier_is_reimbursed_its_invoices_and_their_vouchers_are_
         assert sorted(line["kind"] for line in made["lines"]["nodes"]) == ["sinv.pay_excess", "vchr.invoice"]
 
         async def becomes(status: str) -> dict[str, Any]:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     node = await paul.ask(f"query ($id: ID!) {{ node(id: $id) {{ {shown} }} }}", id=voucher["id"])
                     if node["node"]["status"] == status:

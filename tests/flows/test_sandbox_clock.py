@@ -105,9 +105,9 @@ async def test_the_till_sees_it_happen(cast: Cast) -> None:
     request = await _deferred(cast, 2)
     live = f"subscription ($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
     async with cast.till.subscribe(live, id=request["id"]) as events:
-        assert (await next_of(events, 5, "till"))["paymentRequest"]["status"] == "AWAITING_PAYMENT"
+        assert (await next_of(events, 30, "till"))["paymentRequest"]["status"] == "AWAITING_PAYMENT"
         await _advance(cast, days=3)
-        assert (await next_of(events, 2, "till"))["paymentRequest"]["status"] == "EXPIRED"
+        assert (await next_of(events, 30, "till"))["paymentRequest"]["status"] == "EXPIRED"
 
 
 async def test_what_is_pending_comes_nearer_by_as_much(cast: Cast) -> None:

@@ -457,7 +457,7 @@ async def _let_pauses_lapse(cast: Cast) -> None:
 
 
 async def _until(condition: Any) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             holds = condition()
             if await holds if asyncio.iscoroutine(holds) else holds:

@@ -308,7 +308,7 @@ class Siege:
             # Heard while it is told: a server that cannot get rid of its answers reads no further.
             listening = asyncio.create_task(line.listen(heard))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await line.send(*conversation.frames)
                     if conversation.hangs or drops:
                         self.seen["socket dropped"] += 1

@@ -172,7 +172,7 @@ async def _behind_the_wall(servers: Servers, world: World) -> AsyncIterator[asyn
 async def _until_waiting(superuser: asyncpg.Connection, sessions: int = 1) -> None:
     """Until so many sessions wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = $1"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             if await superuser.fetchval(waiting, APP) == sessions:
                 return

@@ -242,7 +242,7 @@ async def test_a_commit_that_breaks_off_is_an_error_and_never_done_again(
     try:
         asked = [asyncio.create_task(perform(database, agent, credit(holder))) for holder in holders]
         ended = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not all(task.done() for task in asked):
                 ended += await superuser.fetchval(
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"

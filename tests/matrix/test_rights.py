@@ -1276,12 +1276,12 @@ async def test_what_changes_elsewhere_is_in_no_list_of_others(stage: Stage) -> N
     async with AsyncExitStack() as stack:
         events = {role: await stack.enter_async_context(stage.devices[role].subscribe(live)) for role in seen}
         for role in seen:
-            await next_of(events[role], 5, role)
+            await next_of(events[role], 30, role)
         asked = {whose: await stage.request(stage.sides[whose]) for whose in ("tenant", "merchant", "point", "own")}
         numbers = {whose: request.basket_number for whose, request in asked.items()}
         for role, told in seen.items():
             while numbers["own"] not in told:
-                change = await next_of(events[role], 5, role)
+                change = await next_of(events[role], 30, role)
                 told.append(change["paymentRequestChanges"]["paymentRequest"]["basketNumber"])
     assert seen == {"staff": [numbers["own"]], "signatory": [numbers["point"], numbers["own"]]}
 

@@ -262,7 +262,7 @@ async def exported(cast: Cast, client: Client, becomes: str = "DONE", **given: A
     """The job, over."""
     state = await client.do("exportReport", f"... on Job {{ {JOB} }}", **given)
     assert state["kind"] == "EXPORT_REPORT", state
-    async with asyncio.timeout(20), client.subscribe(WATCH, id=state["id"]) as events:
+    async with asyncio.timeout(60), client.subscribe(WATCH, id=state["id"]) as events:
         async for event in events:
             state = event["job"]
     assert state["status"] == becomes, state
