@@ -24,8 +24,12 @@ class SupportMutations:
         "Write to the issuer, by mail: it is told who writes, and answers to the viewer's address. The viewer is mailed"
         " a copy (P5).",
     )
-    async def contact_support(self, info: Info, input: ContactSupportInput) -> Done:
-        await info.context.perform(support.contact, input.subject, input.message)
+    async def contact_support(
+        self, info: Info, input: ContactSupportInput, idempotency_key: strawberry.ID | None = None
+    ) -> Done:
+        await info.context.perform(
+            support.contact, input.subject, input.message, key=idempotency_key, again=support.own_message
+        )
         return Done(message=_SENT.in_locale(info.context.locale))
 
 

@@ -65,6 +65,14 @@ async def contact(work: Work, actor: Actor, subject: str, message: str) -> Suppo
     return work.note("create", sent)
 
 
+async def own_message(connection: AsyncConnection, actor: Actor, message_id: UUID) -> SupportMessage | None:
+    """One message of this user's own, or None."""
+    table = SupportMessage.table.c
+    of_its_own = (table.id == message_id) & (table.user_id == actor.user_id)
+    row = (await connection.execute(sa.select(*SupportMessage.selected()).where(of_its_own))).first()
+    return SupportMessage.from_row(row) if row else None
+
+
 async def _count(work: Work, user_id: UUID) -> None:
     """Raises Refused (RATE_LIMITED) with the seconds to wait until another message may be sent."""
     table = SupportMessage.table.c

@@ -130,6 +130,7 @@ _INPUTS = {
 }
 _KEYED = frozenset(
     {
+        "contactSupport",
         "createMerchant",
         "createUser",
         "createHolder",

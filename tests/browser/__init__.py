@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect
 
@@ -128,7 +128,7 @@ async def visiting(
     say an error or a warning."""
     size = {"width": width, "height": height}
     context = await browser.new_context(base_url=url, locale=LANGUAGES[language], viewport=size)  # type: ignore[arg-type]
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     wrong = Wrong(url)
     wrong.watch(context)
     try:
@@ -136,6 +136,11 @@ async def visiting(
     finally:
         await context.close()
     assert not wrong.found(), wrong.found()
+
+
+def query(page: Page) -> dict[str, list[str]]:
+    """What stands in the address, but for the issuer that one has signed in to."""
+    return {name: values for name, values in parse_qs(urlsplit(page.url).query).items() if name != "issuer"}
 
 
 async def accessible(page: Page) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,7 +13,7 @@ from playwright.async_api import Browser, FilePayload, Locator, Page, Route, exp
 from domain.access import Role
 from domain.calendar import PARIS
 from reporting import copy
-from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
+from tests.browser import LANGUAGES, Visitor, accessible, fits, query, visiting
 from tests.browser.people import signed_in
 from tests.flows import cast as of_payments
 from tests.flows import test_vouchers as of_vouchers
@@ -41,11 +41,6 @@ async def opened(running: Running, link: Locator) -> httpx.Response:
     parts = urlsplit(await link.get_attribute("href") or "")
     async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
         return await http.get(parts.path, params=parts.query)
-
-
-def query(page: Page) -> dict[str, list[str]]:
-    """What stands in the address, but for the issuer that one has signed in to."""
-    return {name: values for name, values in parse_qs(urlsplit(page.url).query).items() if name != "issuer"}
 
 
 def facts(page: Page, label: str) -> Locator:

@@ -198,15 +198,24 @@ async def test_P1_who_is_quicker_than_the_server_is_signed_in(visitor: Visitor, 
     await expect(_name(page)).to_have_text("708900")
 
 
-async def test_P21_live_updates_that_never_come_are_told(visitor: Visitor, cast: Cast) -> None:
+async def test_P21_where_no_socket_gets_through_it_is_told_and_the_list_asked_anew(
+    visitor: Visitor, cast: Cast
+) -> None:
     page = await visitor.context.new_page()
 
     async def refuse(socket: WebSocketRoute) -> None:
         await socket.close(code=1011)
 
     await page.route_web_socket("**/graphql", refuse)
-    await _open(page, cast, "p001")
+    await _open(page, cast, "708900")
+    await page.goto("/payments")
     await expect(page.get_by_text("Connexion perdue")).to_be_visible()
+    await expect(page.locator("tbody tr")).to_have_count(0)
+    await cast.ask("21,00")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="Exporter").click()
+    await page.get_by_role("button", name="Excel").click()
+    await expect(page.get_by_text("Terminé : 1 ligne.")).to_be_visible()
 
 
 async def test_P21_a_network_that_has_gone_silent_is_told(visitor: Visitor, cast: Cast) -> None:

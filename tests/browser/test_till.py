@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import openpyxl
@@ -18,7 +19,7 @@ from domain.parties import Address
 from domain.reimbursements import ReimbursedFlow
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import free_port
-from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
+from tests.browser import LANGUAGES, Visitor, accessible, fits, query, visiting
 from tests.browser.answers import held
 from tests.browser.people import signed_in
 from tests.flows.cast import OFFER, Cast, assembled, token_of
@@ -681,6 +682,40 @@ async def test_P6_P8_filters_live_in_the_address_and_the_export_holds_what_is_sh
     assert [[cell for cell in row if str(cell).startswith("panier-")] for row in exported] == [
         ["panier-60,00"], ["panier-40,00"],
     ]  # fmt: skip
+
+
+async def test_P6_the_way_back_leads_to_where_the_list_was_left(visitor: Visitor, cast: Cast) -> None:
+    for n in range(105):
+        await cast.ask("20,00", basketNumber=f"n{n}")
+    page = await signed_in(visitor, cast.world.slug, "p001")
+    await page.goto("/payments?search=n")
+    rows = page.locator("tbody tr")
+    for shown in (50, 100):
+        await expect(rows).to_have_count(shown)
+        await page.get_by_role("button", name="Afficher la suite").click()
+    await expect(rows).to_have_count(105)
+    row = page.get_by_role("link", name="n3", exact=True)
+    for back in (
+        page.go_back,
+        page.get_by_role("main").get_by_role("link", name="Opérations").click,
+        partial(page.keyboard.press, "Escape"),
+    ):
+        await row.click()
+        await expect(heading(page)).to_have_text("Demande n3")
+        assert await page.evaluate("scrollY") == 0
+        await back()
+        await expect(rows).to_have_count(105)
+        await expect(row).to_be_in_viewport()
+        assert query(page) == {"search": ["n"]}
+    await page.reload()
+    await expect(rows).to_have_count(105)
+    await expect(row).to_be_in_viewport()
+    await page.get_by_label("Rechercher").fill("n1")
+    await expect(rows).not_to_have_count(105)
+    await page.get_by_role("link", name="n10", exact=True).click()
+    await page.locator("nav [href='/payments']").click()
+    await expect(rows).to_have_count(50)
+    assert query(page) == {}
 
 
 async def test_P6_a_row_that_comes_moves_no_focus_and_the_total_stays_true(visitor: Visitor, cast: Cast) -> None:

@@ -132,6 +132,21 @@ async def test_P5_an_issuer_without_an_address_names_its_telephone(cast: Cast) -
         assert (refused["code"], refused["message"]) == ("WRONG_STATE", words)
 
 
+async def test_P5_a_message_sent_again_after_a_lost_answer_is_one(cast: Cast) -> None:
+    support = f"aide@{cast.world.slug}.example"
+    await _reached_at(cast.world, support)
+    given = {"subject": "Bordereaux", "message": "Texte", "idempotencyKey": "une fois"}
+    first = await cast.signatory.do("contactSupport", DONE, **given)
+    async with cast.world.unchanged():
+        assert await cast.signatory.do("contactSupport", DONE, **given) == first
+        other = await cast.signatory.do("contactSupport", DONE, **given | {"message": "Un autre"})
+        assert other["code"] == "IDEMPOTENCY_KEY_REUSED"
+    await cast.till.do("contactSupport", DONE, **given)
+    await cast.running.mail(support, "Identifiant : 708900")
+    await cast.running.mail(support, "Identifiant : p001")
+    assert len(await cast.running.mails(support)) == 2
+
+
 async def test_P5_so_many_messages_an_hour_and_then_wait(cast: Cast) -> None:
     await _reached_at(cast.world, "aide@example.com")
     for n in range(MOST):

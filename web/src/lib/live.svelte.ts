@@ -12,10 +12,14 @@ export const connection = new Connection();
 const TRIED_EVERY = 10_000;
 const PATIENCE = 5_000;
 
+/** How often what is followed is asked anew as long as there is no socket, in milliseconds: a network may let questions
+ * through all the same. */
+const ASKED_EVERY = 5_000;
+
 interface Followed {
   begin: () => void;
   /** What must be asked anew when updates may have been missed. */
-  again: (() => void) | undefined;
+  again: () => void;
 }
 
 let client: Client | undefined;
@@ -31,12 +35,13 @@ export function onClosedOut(listener: () => void): void {
 }
 
 /** Follow a subscription until the function that is returned is called. A dropped socket is opened again for as long as it
- * takes; `again` is called when that was done, for what must be asked anew. */
+ * takes; `again` is called when that was done, and meanwhile every few seconds that the server answers, for what must be
+ * asked anew. */
 export function follow<Result, Variables extends Record<string, unknown>>(
   document: TypedDocument<Result, Variables>,
   variables: Variables,
   next: (result: Result) => void,
-  again?: () => void,
+  again: () => void,
 ): () => void {
   let stop = () => {};
   const ended = () => {
@@ -85,8 +90,18 @@ export function resume(): void {
   paused = false;
   for (const one of followed) {
     one.begin();
-    one.again?.();
+    one.again();
   }
+}
+
+setInterval(() => connection.connected === false && void askMeanwhile(), ASKED_EVERY);
+
+async function askMeanwhile(): Promise<void> {
+  const answered = await fetch("/livez").then(
+    ({ ok }) => ok,
+    () => false,
+  );
+  if (answered && connection.connected === false) for (const { again } of followed) again();
 }
 
 /** Whether the socket, or one subscription on it, has ended with its session. */
@@ -109,7 +124,7 @@ function opened(): Client {
     on: {
       connected: () => {
         connection.connected = true;
-        if (before) for (const { again } of followed) again?.();
+        if (before) for (const { again } of followed) again();
         before = true;
       },
       ping: (received) => {

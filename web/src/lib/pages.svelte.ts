@@ -1,4 +1,6 @@
+import { onDestroy } from "svelte";
 import { whyUnanswered } from "./graphql";
+import { keepRows, rowsLeft } from "./router.svelte";
 
 interface Connection<Node> {
   readonly nodes: readonly Node[];
@@ -31,7 +33,7 @@ function unlike<Node extends object>(before: readonly Node[], nodes: readonly No
 }
 
 /** A list that comes page by page: what it asks, and what has come. What is asked last is shown, whatever comes first; what
- * was asked before a live event is asked again. `accepted` hears of each page that is shown. */
+ * was asked before a live event is asked again. `accepted` hears of each page that is shown. Made while its screen is. */
 export class Pages<Node extends object, Page extends Connection<Node> = Connection<Node>> {
   nodes = $state.raw<readonly Node[]>([]);
   totalCount = $state<number | null>(null);
@@ -42,17 +44,22 @@ export class Pages<Node extends object, Page extends Connection<Node> = Connecti
   #ask: (after: string | null) => Promise<Page>;
   #accepted: (page: Page) => void;
   #end: string | null = null;
+  /** Whether something has been shown; unlike the total, nobody who asks anew depends on it. */
+  #begun = false;
   readonly #asked = new Newest();
   readonly #told = new Newest();
 
   constructor(ask: (after: string | null) => Promise<Page>, accepted: (page: Page) => void = () => undefined) {
     this.#ask = ask;
     this.#accepted = accepted;
+    // Nothing more is asked for a screen that is gone.
+    onDestroy(() => this.#asked.next());
   }
 
-  /** From the beginning; what is shown stays until the answer has come. */
+  /** From the beginning, and the first time as far as the screen was left; what is shown stays until the answer has
+   * come. */
   async reload(): Promise<void> {
-    await this.#load(null);
+    await this.#load(null, this.#begun ? 0 : rowsLeft());
   }
 
   /** The same pages again, as they are now. */
@@ -104,6 +111,8 @@ export class Pages<Node extends object, Page extends Connection<Node> = Connecti
     this.#end = page.pageInfo.endCursor ?? null;
     this.problem = "";
     this.#accepted(page);
+    void keepRows(this.nodes.length, { begins: !this.#begun });
+    this.#begun = true;
   }
 
   /** How many there are, where only the server can tell; what is shown stays. */
