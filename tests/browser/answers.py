@@ -41,7 +41,28 @@ class Held:
         await route.fulfill(response=answer)
 
     def _is_it(self, request: Request) -> bool:
-        return f"{self._operation}(" in (request.post_data or "")
+        return _asks(request, self._operation)
+
+
+async def lost(page: Page, operation: str) -> None:
+    """The next answer to this operation, such as "mutation createPayment", never arrives. To be called early: a browser
+    takes a while to heed it."""
+    is_lost = False
+
+    async def lose(route: Route) -> None:
+        nonlocal is_lost
+        if is_lost or not _asks(route.request, operation):
+            await route.fallback()
+            return
+        is_lost = True
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/graphql", lose)
+
+
+def _asks(request: Request, operation: str) -> bool:
+    return f"{operation}(" in (request.post_data or "")
 
 
 async def held(page: Page, operation: str, *, unasked: bool = False) -> Held:

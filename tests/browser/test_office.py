@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.async_api import Browser, FilePayload, Locator, Page, Route, expect
+from playwright.async_api import Browser, FilePayload, Locator, Page, expect
 
 from domain.access import Role
 from domain.calendar import PARIS
 from reporting import copy
 from tests.browser import LANGUAGES, Visitor, accessible, fits, query, visiting
+from tests.browser.answers import lost
 from tests.browser.people import signed_in
 from tests.flows import cast as of_payments
 from tests.flows import test_vouchers as of_vouchers
@@ -440,17 +441,11 @@ async def test_P4_a_holder_gets_a_sign_in_and_what_is_emptied_is_gone(visitor: V
 async def test_a_merchant_whose_answer_was_lost_is_made_once_and_stays_chosen(visitor: Visitor, cast: Cast) -> None:
     await asyncio.gather(*(cast.world.merchant(f"M{n:03d}", f"Aviron {n:03d}", {}) for n in range(200)))
     page = await signed_in(visitor, cast.world.slug, "agent", "/merchants/new")
+    await lost(page, "mutation createMerchant")
     await page.locator("[name=code]").fill("909000")
     await page.locator("[name=name]").fill("Voile Club")
-
-    async def lose(route: Route) -> None:
-        await route.fetch()
-        await route.abort()
-
-    await page.route("**/graphql", lose)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Le serveur ne répond pas.")).to_be_visible()
-    await page.unroute("**/graphql")
     visitor.wrong.expected("ERR_FAILED")
     await page.get_by_role("button", name="Créer").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Voile Club")

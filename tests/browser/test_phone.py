@@ -17,7 +17,7 @@ from domain.calendar import PARIS
 from domain.db import Database
 from domain.push import public_key
 from tests.browser import FLAGS, LANGUAGES, Visitor, accessible, chromium, fits, until_served_offline, visiting
-from tests.browser.answers import held
+from tests.browser.answers import held, lost
 from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled, token_of
 from tests.tasks import until
@@ -380,15 +380,7 @@ async def test_a_payment_whose_answer_is_lost_is_made_once(browser: Browser, cas
 async def test_a_payment_that_was_made_and_whose_answer_is_lost_is_told_as_made(browser: Browser, cast: Cast) -> None:
     token = token_of(await cast.ask())
     async with phone_of(browser, cast, "ines", f"/offers/{token}") as (someone, page):
-
-        async def lose(route: Any) -> None:
-            if "payPaymentRequest" in (route.request.post_data or ""):
-                await route.fetch()
-                await route.abort()
-            else:
-                await route.fallback()
-
-        await page.route("**/graphql", lose)
+        await lost(page, "mutation pay")
         await page.get_by_role("button", name=f"Payer {FORTY}").click()
         await question(page).locator("button.primary").click()
         await expect(title(page)).to_have_text("Paiement effectué")

@@ -11,7 +11,7 @@ from typing import Any
 
 import openpyxl
 import pytest
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from domain.access import Right, Role
 from domain.calendar import PARIS
@@ -20,7 +20,7 @@ from domain.reimbursements import ReimbursedFlow
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import free_port
 from tests.browser import LANGUAGES, Visitor, accessible, fits, query, visiting
-from tests.browser.answers import held
+from tests.browser.answers import held, lost
 from tests.browser.people import signed_in
 from tests.flows.cast import OFFER, Cast, assembled, token_of
 from tests.flows.files import JOB, finished
@@ -362,13 +362,8 @@ async def test_language_reload_and_back_lose_nothing_of_a_request(visitor: Visit
 
 async def test_whatever_becomes_of_the_answer_nothing_is_asked_twice(visitor: Visitor, cast: Cast) -> None:
     page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    await lost(page, "mutation createPayment")
     await (await at_the_amount(page)).fill("40")
-
-    async def lose(route: Route) -> None:
-        await route.fetch()
-        await route.abort()
-
-    await page.route("**/graphql", lose, times=1)
     send = page.get_by_role("button", name="Continuer")
     await send.evaluate("(button) => { button.click(); button.click(); }")
     await expect(page.get_by_text("Le serveur ne répond pas. Rien n’a été perdu : réessayez.")).to_be_focused()
@@ -381,13 +376,8 @@ async def test_whatever_becomes_of_the_answer_nothing_is_asked_twice(visitor: Vi
 
 async def test_whoever_loads_the_page_anew_after_a_lost_answer_asks_nothing_twice(visitor: Visitor, cast: Cast) -> None:
     page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    await lost(page, "mutation createPayment")
     await (await at_the_amount(page)).fill("40")
-
-    async def lose(route: Route) -> None:
-        await route.fetch()
-        await route.abort()
-
-    await page.route("**/graphql", lose, times=1)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Le serveur ne répond pas.")).to_be_visible()
     visitor.wrong.expected("ERR_FAILED")
