@@ -144,6 +144,7 @@ class Pages:
                 checks["migrations"] = _fine()
                 late = await connection.fetchval("SELECT relay_seconds FROM lateness()")
                 copies = await connection.fetchrow("SELECT *, reporting_as_of() FROM reporting_state()")
+                uncopied = await connection.fetchval("SELECT reporting_uncopied_seconds()")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.warning("database_check_failed", error=type(error).__name__)
             return checks | {"database": _failed("The database does not answer.")}
@@ -152,6 +153,9 @@ class Pages:
             _fine() if in_time else _warning(f"The oldest message has waited for {late:.0f} s to be sent.")
         )
         checks["reporting"] = _fine() if copies is None else _copied(*copies)
+        if uncopied > COPY_LATE_SECONDS:
+            reason = f"An issuer has waited for {uncopied / 3600:.0f} hours for its first copy for analysts."
+            checks["reporting"] |= _warning(reason)
         return checks
 
     async def offer(self, request: Request) -> Response:

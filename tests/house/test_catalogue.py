@@ -38,6 +38,7 @@ CALLERS: Final = {
     "ask_for_copies": {RELAY},
     "reporting_state": {APP, RELAY},
     "reporting_as_of": {APP},
+    "reporting_uncopied_seconds": {APP},
     "check_transfer": set[str](),
     "seal_postings": set[str](),
 }

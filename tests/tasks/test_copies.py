@@ -94,6 +94,8 @@ async def test_a_worker_makes_the_copy_and_a_killed_one_is_made_good(
             return await rows(at_work, "outbox", "topic = 'copy'") == 0
 
         await until(is_copied, 60)
+        # What the killed one had begun may be at it yet, and hold the second up.
+        await until(lambda: rows(at_work, "reporting_copies"))
     assert await rows(at_work, "reporting_copies") >= 1
     assert await rows(at_work, "inbox", f"message_id = '{message}'") == 1
     assert at_work.store() == await at_work.ledger()
@@ -130,7 +132,19 @@ async def test_readyz_says_how_old_the_oldest_last_copy_is_and_goes_on(at_work: 
             answer = await http.get("/readyz")
             return answer.status_code, answer.json()["checks"]["reporting"]
 
+    await at_work.world.as_owner("UPDATE issuers SET created_at = now() - interval '37 hours'")
     assert await check() == (200, {"status": "ok"}), "no copy is made here"
+    waits = {"status": "warning", "reason": "An issuer has waited for 37 hours for its first copy for analysts."}
+    for table, columns, values in (
+        ("outbox", "", ""),
+        ("dead_letters", ", created_at, failures, reason", ", now(), 30, 'the folder is full'"),
+    ):
+        await at_work.world.as_owner(
+            f"INSERT INTO {table} (tenant, id, topic, payload{columns})"
+            f" SELECT tenant, gen_random_uuid(), 'copy', '{{}}'{values} FROM issuers"
+        )
+        assert await check() == (200, waits)
+        await at_work.world.as_owner(f"DELETE FROM {table}")
     await _copied(at_work, timedelta(hours=50), watermark=7)
     assert (await check())[1]["reason"] == "The last copy for analysts is 50 hours old."
     await _copied(at_work, timedelta(hours=2), watermark=8)
