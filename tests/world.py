@@ -210,6 +210,11 @@ class World:
         """The tenant's clock stands still at that instant, to the microsecond; None lets it go on."""
         await self.as_owner("UPDATE issuers SET frozen_at = $2 WHERE tenant = $1", self.tenant, at)
 
+    async def nothing_falls_due(self) -> None:
+        """No deadline of now fires by itself: what is too late is found out by who tries. A clock that stands at an
+        instant which is long past would have every deadline fire at any moment."""
+        await self.as_owner("UPDATE deadlines SET claim_at = 'infinity' WHERE tenant = $1", self.tenant)
+
     async def as_owner(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Look at, or change, what no program may."""
         connection = await connect_as(self.servers.settings, OWNER)
@@ -290,7 +295,8 @@ class Running:
 
     async def mails(self, to: str) -> list[dict[str, Any]]:
         """The mails that have arrived for an address, newest first."""
-        async with httpx.AsyncClient() as http:
+        # Reading the certificates of the world would take longer than the question.
+        async with httpx.AsyncClient(verify=False, timeout=30) as http:
             mails: list[dict[str, Any]] = (await http.get(f"{self.mail_page_url}/mails.json")).json()
         return [mail for mail in mails if to in mail["to"]]
 

@@ -83,9 +83,9 @@ class Wrong:
         context.on("weberror", lambda error: self._found.append(f"an exception: {error.error}"))
         context.on("request", self._asked)
 
-    def expected(self, words: str) -> None:
-        """Takes away what says this. Fails when nothing does."""
-        found = [each for each in self._found if words in each]
+    def expected(self, *words: str) -> None:
+        """Takes away what says any of these. Fails when nothing does."""
+        found = [each for each in self._found if any(word in each for word in words)]
         assert found, f"nothing says {words!r}: {self._found}"
         self._found = [each for each in self._found if each not in found]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from playwright.async_api import Page, Request, Route
+from playwright.async_api import BrowserContext, Page, Request, Route
 
 
 class Held:
@@ -63,6 +63,11 @@ async def lost(page: Page, operation: str) -> None:
 
 def _asks(request: Request, operation: str) -> bool:
     return f"{operation}(" in (request.post_data or "")
+
+
+async def heeded(context: BrowserContext) -> None:
+    """From now on its requests can be held back or answered at once: a browser takes a while to begin with that."""
+    await context.route("**/nothing", lambda route: route.continue_())
 
 
 async def held(page: Page, operation: str, *, unasked: bool = False) -> Held:

@@ -12,6 +12,7 @@ from api.web import NOT_SCREENS
 from domain.appearance import Shades
 from escarcelle import database as escarcelle_database
 from tests.browser import LANGUAGES, NARROWEST, THEMES, Visitor, accessible, fits, until_served_offline, visiting
+from tests.browser.answers import heeded
 from tests.browser.people import SIGNS_IN, signed_in
 from tests.flows.cast import Cast, assembled
 from tests.flows.test_appearance import mark
@@ -83,10 +84,17 @@ async def test_a_deep_link_and_a_reload_lead_to_the_screen(page: Page) -> None:
         assert page.url.endswith(address)
 
 
+async def _without_a_worker(visitor: Visitor, cast: Cast) -> Page:
+    """Nothing is answered from what a service worker has kept; and the browser lets its requests be looked at."""
+    await visitor.context.add_init_script("delete Navigator.prototype.serviceWorker")
+    await heeded(visitor.context)
+    return await signed_in(visitor, cast.world.slug, "708900")
+
+
 async def test_a_screen_whose_file_has_another_name_since_an_update_is_found_by_loading_anew(
     visitor: Visitor, cast: Cast
 ) -> None:
-    page = await signed_in(visitor, cast.world.slug, "708900")
+    page = await _without_a_worker(visitor, cast)
     await page.route("**/assets/Account-*.js", lambda route: route.fulfill(status=404), times=1)
     await page.get_by_role("banner").get_by_role("link").last.click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Mon compte")
@@ -94,7 +102,7 @@ async def test_a_screen_whose_file_has_another_name_since_an_update_is_found_by_
 
 
 async def test_a_screen_whose_file_never_comes_says_so(visitor: Visitor, cast: Cast) -> None:
-    page = await signed_in(visitor, cast.world.slug, "708900")
+    page = await _without_a_worker(visitor, cast)
     await page.route("**/assets/Account-*.js", lambda route: route.fulfill(status=404))
     await page.get_by_role("banner").get_by_role("link").last.click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Le serveur ne répond pas")

@@ -589,7 +589,9 @@ async def test_V22_statements_are_issued_and_vouchers_taken_back(
         assert (await federation.accounts())[0] == 0
 
         await page.get_by_role("link", name="Relevés").click()
-        month = await page.evaluate("new Date().toLocaleDateString('fr-FR', {month: 'long', year: 'numeric'})")
+        month = await page.evaluate(
+            "new Date().toLocaleDateString('fr-FR', {month: 'long', year: 'numeric', timeZone: 'Europe/Paris'})"
+        )
         await page.get_by_role("button", name="Émettre les relevés").click()
         await expect(page.locator("[name=month]")).to_be_focused()
         await page.keyboard.press("Enter")

@@ -141,7 +141,7 @@ async def test_P22_a_new_request_appears_on_the_list_that_is_looked_at(browser: 
 
 
 async def test_P23_B_is_paid_whole_or_not_at_all(browser: Browser, cast: Cast) -> None:
-    day = (datetime.now(PARIS).date() + timedelta(days=1)).isoformat()
+    day = (datetime.now(PARIS).date() + timedelta(days=2)).isoformat()
     await cast.ask(customerIdentifier="ines@example.com", paymentDeadline=day, label="Stage")
     async with phone_of(browser, cast, "ines") as (_, page):
         await page.get_by_role("link", name="Stage").click()
@@ -251,6 +251,7 @@ async def test_P20_an_altered_token_leads_nowhere(browser: Browser, cast: Cast) 
 async def test_P25_after_the_limit_nobody_pays(browser: Browser, cast: Cast) -> None:
     await cast.world.freeze(datetime(2026, 11, 22, 12, 0, tzinfo=PARIS))
     request = await cast.ask()
+    await cast.world.nothing_falls_due()
     async with phone_of(browser, cast, "ines", f"/offers/{token_of(request)}") as (_, page):
         pay = page.get_by_role("button", name=f"Payer {FORTY}")
         await pay.click()
@@ -316,6 +317,7 @@ async def test_what_is_wrong_with_an_amount_is_said_at_its_field(browser: Browse
     token = token_of(await cast.ask())
     async with phone_of(browser, cast, "eric", f"/offers/{token}") as (_, page):
         amount = page.get_by_label("Montant à payer")
+        await expect(page.locator("dl")).to_contain_text("Mon solde")
         for typed, said in (
             ("beaucoup", "Écrivez un montant, par exemple 25,50."),
             ("2 0", "Écrivez un montant, par exemple 25,50."),
@@ -406,8 +408,8 @@ async def test_P21_a_late_answer_does_not_offer_what_is_paid(browser: Browser, c
 async def test_P24_what_is_on_its_way_can_no_longer_be_left_undone(browser: Browser, cast: Cast) -> None:
     request = await cast.ask()
     async with phone_of(browser, cast, "ines", f"/offers/{token_of(request)}") as (_, page):
-        await page.get_by_role("button", name=f"Payer {FORTY}").click()
         late = await held(page, "mutation pay")
+        await page.get_by_role("button", name=f"Payer {FORTY}").click()
         await question(page).locator("button.primary").click()
         await late.given()
         await expect(question(page)).to_contain_text("C’est parti : attendez la réponse.")

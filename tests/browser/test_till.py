@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from domain.reimbursements import ReimbursedFlow
 from escarcelle import database as escarcelle_database
 from escarcelle.embedded import free_port
 from tests.browser import LANGUAGES, Visitor, accessible, fits, query, visiting
-from tests.browser.answers import held, lost
+from tests.browser.answers import heeded, held, lost
 from tests.browser.people import signed_in
 from tests.flows.cast import OFFER, Cast, assembled, token_of
 from tests.flows.files import JOB, finished
@@ -389,9 +389,9 @@ async def test_whoever_loads_the_page_anew_after_a_lost_answer_asks_nothing_twic
 
 async def test_who_goes_elsewhere_while_a_request_is_sent_is_not_torn_back(visitor: Visitor, cast: Cast) -> None:
     page = await signed_in(visitor, cast.world.slug, "p001", "/payments/new")
+    late = await held(page, "mutation createPayment")
     amount = await at_the_amount(page)
     await amount.fill("40")
-    late = await held(page, "mutation createPayment")
     await page.keyboard.press("Enter")
     await late.given()
     for _ in range(2):
@@ -521,10 +521,13 @@ async def test_P31_what_the_customer_declines_is_seen_at_once_on_a_screen_that_s
 async def test_P25_AP5_a_request_expires_before_the_eyes_of_the_till(visitor: Visitor, cast: Cast) -> None:
     request = await cast.ask()
     ends = datetime.fromisoformat(request["paymentDeadline"])
-    await cast.world.freeze(datetime.fromtimestamp(ends.timestamp() - 2, UTC))
-    page = await signed_in(visitor, cast.world.slug, "p001", f"/payments/{request['id']}")
+    await cast.world.freeze(ends - timedelta(seconds=60))
+    page = await signed_in(visitor, cast.world.slug, "p001")
+    await page.clock.install()
+    await page.goto(f"/payments/{request['id']}")
     await expect(page.locator("time")).to_contain_text("s (")
     await cast.world.freeze(ends)
+    await page.clock.fast_forward("01:01")
     await expect(state(page)).to_contain_text("Expiré")
     await expect(page.get_by_role("button", name="Imprimer")).to_have_count(0)
 
@@ -533,6 +536,7 @@ async def test_P21_a_late_answer_does_not_undo_what_was_told_live(visitor: Visit
     first = await cast.ask("25,00")
     page = await signed_in(visitor, cast.world.slug, "p001", "/payments")
     rows = page.locator("tbody tr")
+    await heeded(page.context)
     await expect(rows).to_have_count(1)
     late = await held(page, "query payments")
     await page.get_by_label("Rechercher").fill("panier")
@@ -562,8 +566,8 @@ async def test_P27_what_is_on_its_way_can_no_longer_be_left_undone(visitor: Visi
     (offer,) = (await cast.ines.ask("{ myPaymentOffers { nodes { token } } }"))["myPaymentOffers"]["nodes"]
     await cast.pay(offer["token"])
     page = await signed_in(visitor, cast.world.slug, "p001", f"/payments/{request['id']}")
-    await page.get_by_role("button", name="Annuler l’opération").click()
     late = await held(page, "mutation cancelPayment", unasked=True)
+    await page.get_by_role("button", name="Annuler l’opération").click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("button", name="Oui, annuler").click()
     await late.given()
@@ -696,6 +700,7 @@ async def test_P6_the_way_back_leads_to_where_the_list_was_left(visitor: Visitor
         await back()
         await expect(rows).to_have_count(105)
         await expect(row).to_be_in_viewport()
+        await expect(row).to_be_focused()
         assert query(page) == {"search": ["n"]}
     await page.reload()
     await expect(rows).to_have_count(105)
@@ -757,7 +762,7 @@ async def test_P21_a_server_that_starts_again_is_told_and_what_happened_meanwhil
         await expect(lost).to_have_count(0)
         await expect(state(page)).to_contain_text("Il reste 10,00 € à régler")
         await expect(listing.locator("tbody tr")).to_contain_text("Validé")
-        someone.wrong.expected("WebSocket")
+        someone.wrong.expected("WebSocket", "net::ERR_")
 
 
 # ── the signatory's own affairs ───────────────────────────────────────────────────────────────────────────────────────

@@ -29,6 +29,8 @@ const MOST_ROWS = 500;
 let rows = 0;
 /** How far down the screen is to be scrolled once its list is there, for who has come back to it. */
 let owed = visit().top;
+/** The path of the screen from which the visitor has come back. */
+let left = "";
 
 /** Go to a screen of ours. */
 export function go(address: string, { replace = false } = {}): void {
@@ -64,12 +66,15 @@ export function rowsLeft(): number {
   return visit().rows ?? 0;
 }
 
-/** A list has so many rows now. When it has just begun, the screen is scrolled to where it was left. */
+/** A list has so many rows now. When it has just begun, the screen is scrolled to where it was left, and the link that led
+ * away has the focus. */
 export async function keepRows(count: number, { begins }: { begins: boolean }): Promise<void> {
   rows = Math.max(rows, count);
   if (begins) await tick();
   if (begins && owed !== undefined) {
     scrollTo(0, owed);
+    const link = [...document.querySelectorAll<HTMLAnchorElement>("main a")].find(({ pathname }) => pathname === left);
+    if (document.activeElement?.matches("body, h1")) link?.focus({ preventScroll: true });
     // Another list of the screen may have to come before it is long enough.
     if (scrollY >= owed - 1) owed = undefined;
   }
@@ -92,7 +97,7 @@ export function filter(changes: Readonly<Record<string, string | null>>): void {
 /** Links lead to screens without the page being loaded anew; back and forward too. Call once. */
 export function listen(): void {
   addEventListener("popstate", () => {
-    owed = visit().top;
+    [owed, left] = [visit().top, place.path];
     arrived();
   });
   addEventListener("scrollend", keepVisit);
