@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -298,6 +299,8 @@ def page_app(mails: MailFolder) -> Starlette:
     return Starlette(routes=routes, middleware=[own_names])
 
 
+# A mail never changes, and whoever waits for the next one asks for all of them again and again.
+@lru_cache(maxsize=1_000)
 def _read(file: Path) -> Mail:
     message = _parsed(file)
     text, html = message.get_body(("plain",)), message.get_body(("html",))

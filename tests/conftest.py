@@ -7,12 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 
+import asyncpg
 import pytest
 import uvicorn
 
 from api.app import create_app
+from domain.calendar import PARIS
 from domain.db import READER, Database, connect_as
 from domain.settings import Settings
 from escarcelle.database import newest_revision
@@ -45,6 +48,8 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "smtp_url": f"smtp://127.0.0.1:{smtp_port}",
             "mail_page_url": f"http://127.0.0.1:{page_port}",
             "reporting_folder": tmp_path_factory.mktemp("reporting"),
+            # No night falls while tests look at what there is.
+            "reporting_hour": (datetime.now(PARIS).hour + 12) % 24,
         }
     )
     options = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--folder", str(mails)]
@@ -62,31 +67,63 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         serving(servers, processes=PROCESSES, settings=settings) if OUTSIDE else _serving_here(servers, settings)
     ) as running:
         _wait(lambda: log.read_text().count("tasks_started") == PROCESSES, "the task processes do not start")
+        _wait(lambda: _listens(page_port), "the mail catcher does not start")
         yield running
     for child in children:
         child.terminate()
         child.wait(timeout=15)
 
 
+class Opened:
+    """Connections that outlast a test, to whichever servers: to prepare what they ask takes longer than the answers."""
+
+    def __init__(self) -> None:
+        self._databases: dict[str, Database] = {}
+        self._auditors: dict[str, asyncpg.Connection] = {}
+
+    async def database(self, servers: Servers) -> Database:
+        """As the application."""
+        database = self._databases.get(servers.settings.database_url)
+        if database is None:
+            database = self._databases[servers.settings.database_url] = Database(servers.settings)
+            await database.open()
+        return database
+
+    async def auditor(self, servers: Servers) -> asyncpg.Connection:
+        """As who sees everything."""
+        auditor = self._auditors.get(servers.settings.database_url)
+        if auditor is None or auditor.is_closed():
+            auditor = self._auditors[servers.settings.database_url] = await connect_as(servers.settings, READER)
+        return auditor
+
+    async def close(self) -> None:
+        """Let go of all, some of whose servers are gone."""
+        for auditor in self._auditors.values():
+            await auditor.close()
+        for database in self._databases.values():
+            await database.close()
+
+
+@pytest.fixture(scope="session")
+async def opened() -> AsyncIterator[Opened]:
+    """What outlasts a test."""
+    connections = Opened()
+    yield connections
+    await connections.close()
+
+
 @pytest.fixture
-async def database(servers: Servers) -> AsyncIterator[Database]:
+async def database(servers: Servers, opened: Opened) -> Database:
     """Connections as the application."""
-    opened = Database(servers.settings)
-    await opened.open()
-    yield opened
-    await opened.close()
+    return await opened.database(servers)
 
 
 @pytest.fixture
-async def world(servers: Servers, database: Database) -> AsyncIterator[World]:
+async def world(servers: Servers, database: Database, opened: Opened) -> AsyncIterator[World]:
     """An issuer of the test's own, audited when the test is over."""
     made = await World.make(servers, database)
     yield made
-    connection = await connect_as(servers.settings, READER)
-    try:
-        assert await audit.differences(connection, made.tenant) == []
-    finally:
-        await connection.close()
+    assert await audit.differences(await opened.auditor(servers), made.tenant) == []
 
 
 @contextmanager
@@ -107,6 +144,12 @@ def _wait(until: Callable[[], bool], else_say: str) -> None:
     while not until():
         assert time.monotonic() < deadline, else_say
         time.sleep(0.02)
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def _free_port() -> int:

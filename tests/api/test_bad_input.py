@@ -437,7 +437,7 @@ async def test_signing_out_closes_what_listens_with_that_session_only(cast: Cast
 async def test_a_session_that_ends_by_the_clock_closes_what_listens(cast: Cast) -> None:
     request, token = await cast.ask(), await cast.world.session("p001")
     await cast.world.as_owner(
-        "UPDATE sessions SET expires_at = clock_timestamp() + interval '1 second' WHERE token_digest = $1",
+        "UPDATE sessions SET expires_at = clock_timestamp() + interval '5 seconds' WHERE token_digest = $1",
         digest(token),
     )
     async with listening(cast, token, request) as socket:

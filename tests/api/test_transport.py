@@ -300,17 +300,22 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Served]:
-    """Small limits, short patience."""
+    """Small limits, and a word every now and then."""
     limits = Limits(
         body_bytes=2_000,
-        body_seconds=0.3,
-        connection_init_seconds=0.2,
         keep_alive_seconds=0.05,
         subscriptions_per_socket=2,
         socket_frame_bytes=1_000,
         documents_cached=3,
     )
     with serving(limits) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient() -> Iterator[Served]:
+    """Waits for nobody."""
+    with serving(Limits(body_bytes=2_000, body_seconds=0.3, connection_init_seconds=0.2)) as running:
         yield running
 
 
@@ -540,8 +545,8 @@ def test_a_body_that_streams_past_the_limit(hasty: Served) -> None:
 
 
 @pytest.mark.parametrize(("length", "status"), [(100, b"408"), (10**12, b"413")])
-def test_a_body_that_does_not_come(hasty: Served, length: int, status: bytes) -> None:
-    host, port = hasty.url.removeprefix("http://").removesuffix("/graphql").split(":")
+def test_a_body_that_does_not_come(impatient: Served, length: int, status: bytes) -> None:
+    host, port = impatient.url.removeprefix("http://").removesuffix("/graphql").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as raw:
         head = f"POST /graphql HTTP/1.1\r\nhost: {host}\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n{{"
         raw.sendall(head.encode())
@@ -772,7 +777,7 @@ def test_limit(http: httpx.Client, query: str, variables: dict[str, Any], code: 
     assert (response.status_code, code_of(response) if code else None) == (400 if code else 200, code)
     assert "errors" in response.json() if code else "errors" not in response.json()
     assert ask(http, query, variables=variables).content == response.content
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_introspection_as_tools_ask_it(http: httpx.Client) -> None:
@@ -886,13 +891,12 @@ def test_hanging_up_ends_the_source(http: httpx.Client) -> None:
 def test_a_silent_stream_is_kept_alive_until_the_session_ends(hasty: Served) -> None:
     body = {"query": "subscription { endless }"}
     with httpx.stream("POST", hasty.url, json=body, headers=STREAM, timeout=5) as response:
-        text, comments = "", 0
+        text, ended = "", False
         for chunk in response.iter_text():
             text += chunk
-            comments = text.count(":\n\n")
-            if comments == 4:
+            if not ended and text.count(":\n\n") >= 4:
+                ended = True
                 hasty.call(cast(Any, WORLD.callers[-1].ended).set_result, "Session terminée.")
-                comments = -100
     assert text.endswith("event: complete\ndata:\n\n")
     assert WORLD.stopped.acquire(timeout=30)
     assert WORLD.started.acquire(timeout=30)
@@ -1079,8 +1083,8 @@ def test_an_unknown_subprotocol(served: Served, subprotocols: list[Subprotocol] 
         assert close_code(client) == 4406
 
 
-def test_a_client_that_never_introduces_itself(hasty: Served) -> None:
-    with dialled(hasty) as client:
+def test_a_client_that_never_introduces_itself(impatient: Served) -> None:
+    with dialled(impatient) as client:
         client.send('{"type": "ping"}')
         assert close_code(client) == 4408
 

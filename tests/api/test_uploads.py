@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from tests.api.test_transport import PATH, Served, code_of, serving
 BOUNDARY = "----a-boundary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 SEED = int(os.environ.get("ESCARCELLE_TEST_SEED", random.randrange(2**32)))
-SMALL = Limits(body_bytes=4_000, body_seconds=0.5, files=3, file_bytes=100_000, files_seconds=0.5)
+SMALL = Limits(body_bytes=4_000, files=3, file_bytes=100_000)
 
 ADDED: list[str] = []
 
@@ -75,6 +76,13 @@ ADD = "mutation ($file: Upload!) { add(file: $file) }"
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     with serving(SMALL, SCHEMA) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient() -> Iterator[Served]:
+    """Waits for nobody."""
+    with serving(replace(SMALL, body_seconds=0.5, files_seconds=0.5), SCHEMA) as running:
         yield running
 
 
@@ -306,8 +314,8 @@ def test_other_ways_to_send_it(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("sent", [40, len(A_PAPER + ITS_PLACE), len(A_PAPER + ITS_PLACE + A_FILE) - 5])
-def test_a_body_that_does_not_come(served: Served, sent: int) -> None:
-    host, port = served.url.removeprefix("http://").removesuffix(PATH).split(":")
+def test_a_body_that_does_not_come(impatient: Served, sent: int) -> None:
+    host, port = impatient.url.removeprefix("http://").removesuffix(PATH).split(":")
     body = A_PAPER + ITS_PLACE + A_FILE + END
     head = (
         f"POST {PATH} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {FORM}\r\nx-escarcelle-client: 1\r\n"

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -32,6 +32,7 @@ def test_contrast_is_that_of_wcag() -> None:
     assert contrast("#ffffff", "#777777") == pytest.approx(4.48, abs=0.005)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFFFF))
 def test_every_colour_is_legible_in_both_themes(colour: int) -> None:
     shades = Shades.of(f"#{colour:06x}")

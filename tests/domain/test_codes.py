@@ -238,6 +238,7 @@ def test_tokens_are_made_for_tenants_only(tenant: int) -> None:
         new_token(tenant)
 
 
+@unhurried
 @given(tenant=TENANTS, seconds=st.integers(0, 2**37))
 def test_an_expiring_token_names_its_row_and_its_end_under_one_key_and_purpose(tenant: int, seconds: int) -> None:
     until = datetime.fromtimestamp(seconds, UTC)

@@ -415,7 +415,7 @@ async def test_AP8_links_die_with_the_password_or_the_address_they_were_sent_for
                 mails = await cast.running.mails(mailbox)
                 return mails[0] if len(mails) > before else None
 
-            mail = await within(10, newest, "the link")
+            mail = await within(60, newest, "the link")
             found = re.search(r"/password/([A-Za-z0-9_-]+)", mail["text"])
             assert found
             return found.group(1)

@@ -421,7 +421,7 @@ async def test_P31_the_customer_declines_and_the_merchant_is_told(cast: Cast) ->
         assert (await next_of(events, 30, "till"))["paymentRequest"]["status"] == "AWAITING_PAYMENT"
         declined = await _decline(cast, token)
         assert (declined["status"], declined["statusLabel"], declined["allowedActions"]) == ("CANCELLED", "Annulé", [])
-        assert (await next_of(events, 1, "till"))["paymentRequest"]["status"] == "CANCELLED"
+        assert (await next_of(events, 30, "till"))["paymentRequest"]["status"] == "CANCELLED"
     mail = await cast.running.mail(to, request["transactionNumber"])
     assert mail["subject"] == "[TEST] Paiement refusé (panier REF1)"
     assert await _counters(cast) == (0, 0)

@@ -662,7 +662,7 @@ async def _exported(cast: Cast, client: Client | None = None, **given: Any) -> b
 
 async def _get(cast: Cast, link: str, method: str = "GET") -> httpx.Response:
     """As a browser without any cookie."""
-    async with httpx.AsyncClient(base_url=cast.running.url) as http:
+    async with httpx.AsyncClient(base_url=cast.running.url, timeout=30) as http:
         return await http.request(method, urlsplit(link).path)
 
 

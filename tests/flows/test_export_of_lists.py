@@ -119,7 +119,7 @@ class Cast:
         """The file of an export, the agency's unless said otherwise."""
         state = await self.done(by or self.agency, "createExport", kind=kind, **given)
         assert state["kind"] == f"EXPORT_{kind}"
-        async with httpx.AsyncClient(base_url=self.running.url) as http:
+        async with httpx.AsyncClient(base_url=self.running.url, timeout=30) as http:
             answer = await http.get(urlsplit(state["downloadUrl"]).path)
         assert answer.status_code == 200
         return answer.content

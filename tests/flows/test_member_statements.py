@@ -118,13 +118,13 @@ class Cast:
 
     async def get(self, link: str) -> httpx.Response:
         """As a browser without any cookie."""
-        async with httpx.AsyncClient(base_url=self.running.url) as http:
+        async with httpx.AsyncClient(base_url=self.running.url, timeout=30) as http:
             return await http.get(urlsplit(link).path)
 
     async def mailed(self, about: str) -> EmailMessage:
         """The mail to Paul as it was sent."""
         mail = await self.running.mail(f"{self.world.slug}-paul@example.com", about)
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             raw = await http.get(f"{self.running.mail_page_url}/mails/{mail['key']}.eml")
         message = message_from_bytes(raw.content, policy=policy.default)
         assert isinstance(message, EmailMessage)

@@ -39,7 +39,7 @@ async def _link(by: Client, voucher: dict[str, Any]) -> str | None:
 async def _open(cast: Cast, link: str | None, language: str = "fr") -> httpx.Response:
     """As a browser without any cookie."""
     assert link is not None
-    async with httpx.AsyncClient(base_url=cast.running.url) as http:
+    async with httpx.AsyncClient(base_url=cast.running.url, timeout=30) as http:
         return await http.get(urlsplit(link).path, headers={"accept-language": language})
 
 

@@ -67,7 +67,7 @@ async def _presented(cast: Cast, number: str = "F-1") -> dict[str, Any]:
 
 async def _get(cast: Cast, link: str, method: str = "GET") -> httpx.Response:
     """As a browser without any cookie."""
-    async with httpx.AsyncClient(base_url=cast.running.url) as http:
+    async with httpx.AsyncClient(base_url=cast.running.url, timeout=30) as http:
         return await http.request(method, urlsplit(link).path)
 
 

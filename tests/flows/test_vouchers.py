@@ -139,7 +139,9 @@ async def test_V1_the_space_opens_once_the_membership_is_recorded(cast: Cast) ->
             for question in (LIST, "{ suppliers { totalCount } }", "{ voucherKinds { code } }"):
                 with pytest.raises(Unexpected, match="FORBIDDEN"):
                     await newcomer.ask(question)
-        today = datetime.now(PARIS).date()
+        now = datetime.now(PARIS)
+        await cast.world.freeze(now)
+        today = now.date()
         changes = {"memberSince": today.isoformat(), "duesPaidUntil": today.isoformat()}
         seen = "... on Holder { memberSince duesPaidUntil }"
         assert changes.items() <= (await cast.agency.do("updateHolder", seen, id=holder.global_id, **changes)).items()
@@ -456,7 +458,7 @@ async def test_V20_AV8_number_and_code_belong_together_and_the_fifth_wrong_code_
         refused = await cast.supplier.do("recordSupplierInvoice", INVOICE, **_invoice(voucher, code, "10"))
         assert refused["code"] == "ACCOUNT_LOCKED"
     mail = await cast.running.mail(f"agence@{cast.world.slug}.example", voucher["number"])
-    assert code not in mail["text"] and "Matériaux de l’Ouest" in mail["text"]
+    assert code not in mail["text"].replace(voucher["number"], "") and "Matériaux de l’Ouest" in mail["text"]
     seen = await cast.read(voucher, by=cast.agency)
     assert (seen["blocked"], seen["allowedActions"]) == (True, ["UNBLOCK"])
     for blocked, found in ((True, [voucher["id"]]), (False, [])):

@@ -502,7 +502,7 @@ def test_the_program_is_hard_to_break(servers: Servers, tmp_path: Path) -> None:
             tasks, connections = await target.count_tasks(), target.connections
             return tasks <= before and connections == 0 and await _busy_connections(servers) == 0
 
-        await until(at_rest, 20)
+        await until(at_rest, 60)
         reader = await connect_as(servers.settings, READER)
         try:
             assert await audit.differences(reader) == []

@@ -102,11 +102,17 @@ async def test_a_reference_to_a_row_waits_for_nobody_who_has_taken_it(
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_one_key_on_one_row_has_one_effect_however_many_ask_at_once(
-    servers: Servers, superuser: asyncpg.Connection, database: Database, world: World, ines: Holder, together: bool
+    servers: Servers,
+    superuser: asyncpg.Connection,
+    database: Database,
+    world: World,
+    ines: Holder,
+    together: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those who waited for the row see the key that its last owner has written, and none has to be run again. Together
     none waits: each is tried once before."""
-    database.shares_commits = together
+    monkeypatch.setattr(database, "shares_commits", together)
     agent = await world.user("agent", Role.ISSUER_AGENT)
     runs = []
 

@@ -1385,7 +1385,7 @@ async def _first_event(device: Client, document: str, given: Given, wanted: str)
     """What a subscription says first, and its text."""
     try:
         async with device.subscribe(document, **given) as events:
-            async with asyncio.timeout(0.5 if wanted == "silent" else 10):
+            async with asyncio.timeout(0.5 if wanted == "silent" else 30):
                 event = await anext(events)
             return "ok", json.dumps(event, ensure_ascii=False)
     except TimeoutError:

@@ -326,7 +326,7 @@ class Fair:
                 assert node["node"]["amountReceived"]["amount"] == f"{payment.cents / 100:.2f}"
         await self._is_in_the_ledger_once()
         await self._is_mailed()
-        await _until(self._is_nothing_left_to_tell, 30, "the outbox is not empty")
+        await _until(self._is_nothing_left_to_tell, 90, "the outbox is not empty")
         await asyncio.to_thread(_audits, self.dev)
 
     async def pay(self, till: Client, phone: Client, customer: str) -> None:
@@ -382,7 +382,7 @@ class Fair:
             print(f"{len(self.paid)} payments, {len(identifiers)} mailed, {copies.total()} mails")
             return len(identifiers) == len(self.paid)
 
-        await _until(all_are_there, 30, "mails are missing")
+        await _until(all_are_there, 90, "mails are missing")
 
     async def _is_nothing_left_to_tell(self) -> bool:
         rows = await _look(self.dev, "SELECT count(*) AS rows FROM outbox")
@@ -439,9 +439,9 @@ async def test_redis_forgets_a_mail_that_it_was_given(dev: Dev, fair: Fair) -> N
     try:
         await fair.pay(*fair.pairs[0])
         with redis.Redis.from_url(facts["redis_url"]) as client:
-            queued = client.dbsize()
+            queued = client.llen("escarcelle:messages")
             relaying = asyncio.create_task(_relay(dev).run(stop))
-            await _until(lambda: client.dbsize() > queued, 10, "Redis is not given the message")
+            await _until(lambda: client.llen("escarcelle:messages") > queued, 30, "Redis is not given the message")
             stop.set()
             await relaying
             client.flushall()

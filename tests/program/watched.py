@@ -45,7 +45,8 @@ def forget(log: Path) -> None:
 
 def lines(log: Path, event: str | None = None) -> list[dict[str, Any]]:
     """The log's lines, or those of one event. Fails for a line that is not JSON."""
-    every = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    # The last one may be being written.
+    every = [orjson.loads(line) for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     return [line for line in every if event in (None, line["event"])]
 
 

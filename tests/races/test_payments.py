@@ -281,7 +281,10 @@ async def test_AP5_pay_cancel_and_expire_at_the_deadline(crowd: Crowd) -> None:
         await world.freeze(deadline)
         reached.set()
 
-    for volley in range(FEWER_ROUNDS // LANES):
+    for volley in range(4 * FEWER_ROUNDS // LANES):
+        # Which of them is first is chance: on with it until each has been.
+        if volley >= FEWER_ROUNDS // LANES and (len(endings), len(lost)) == (3, 3):
+            break
         await world.freeze(asked_at)
         requests = [await crowd.ask(lane, volley) for lane in crowd.lanes]
         await world.freeze(deadline - timedelta(microseconds=1))

@@ -89,6 +89,7 @@ async def _second_of_march(world: World, club: of_payments.Cast, federation: of_
     await club.pay(await _token(world, twenty), by=club.eric)
     await world.freeze(paris(3, 2, 10, 50))
     await club.ask("25,00")
+    await world.nothing_falls_due()
     await world.freeze(paris(3, 2, 11))
     await federation.request("120")
     eighty = await federation.delivered("80")

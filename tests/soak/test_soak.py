@@ -35,7 +35,7 @@ STEPS = 5_000 if LONG else 600
 STRIKES = (
     {"api": 20, "work": 20, "postgresql": 3, "redis": 3} if LONG else {"api": 3, "work": 3, "postgresql": 1, "redis": 1}
 )
-AFTERWARDS_SECONDS = 30
+AFTERWARDS_SECONDS = 90
 """Within which nothing is left to be done."""
 
 _AUTO, _PLAIN = "AV", "CK"
