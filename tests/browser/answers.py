@@ -1,6 +1,7 @@
 """Questions and answers that take their time."""
 
 import asyncio
+import re
 
 from playwright.async_api import BrowserContext, Page, Request, Route
 
@@ -62,7 +63,7 @@ async def lost(page: Page, operation: str) -> None:
 
 
 def _asks(request: Request, operation: str) -> bool:
-    return f"{operation}(" in (request.post_data or "")
+    return re.search(rf"{operation}\b", request.post_data or "") is not None
 
 
 async def heeded(context: BrowserContext) -> None:

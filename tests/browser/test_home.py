@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.browser import LANGUAGES, Visitor, accessible, fits, visiting
+from tests.browser.answers import held
 from tests.browser.people import signed_in
 from tests.flows.cast import Cast, assembled
 from tests.flows.test_publications import DOCUMENT, GUIDE, ITEM, NEWS
@@ -163,12 +164,16 @@ async def test_P5_what_the_office_publishes_a_merchant_reads(browser: Browser, c
         found = [await link.get_attribute(name) for name in ("href", "target", "rel")]
         assert found == ["https://example.com/faq", "_blank", "noopener noreferrer"]
 
+        late = await held(desk, "query news")
         await desk.get_by_role("button", name="Retirer Foire aux questions").click()
         await expect(dialog.get_by_role("button", name="La laisser")).to_be_focused()
         await dialog.get_by_role("button", name="Retirer").click()
         await expect(desk.get_by_text("Retiré : Foire aux questions.")).to_be_visible()
+        await late.given()
         await desk.get_by_role("button", name="Retirer Du nouveau").click()
         await dialog.get_by_role("button", name="Retirer").click()
+        await expect(desk.get_by_text("Aucune actualité")).to_be_visible()
+        await late.arrive()
         await expect(desk.get_by_text("Aucune actualité")).to_be_visible()
         await page.reload()
         await expect(page.get_by_text("Agence du Temps Libre n’a encore rien publié ici.")).to_be_visible()
