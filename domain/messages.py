@@ -122,7 +122,7 @@ async def fire(work: Work, actor: Actor, subject_kind: str, subject_id: UUID, na
     # The deed holds its object's lock, and whoever sets a deadline anew or ends it holds it too.
     table = Deadline.table.c
     pending = await work.read(
-        sa.select(*Deadline.selected(), Issuer.table.c.frozen_at)
+        sa.select(*Deadline.selected(), Issuer.table.c.clock_offset, Issuer.table.c.frozen_at)
         .join(Issuer.table, sa.true())
         .where(table.subject_id == subject_id, table.name == name)
     )
@@ -133,10 +133,11 @@ async def fire(work: Work, actor: Actor, subject_kind: str, subject_id: UUID, na
         return
     if key in work.effects.no_longer or key in work.effects.deadlines:
         return
-    for *values, frozen_at in pending:
+    for *values, clock_offset, frozen_at in pending:
         deadline = Deadline.from_row(values)
-        # Real time says nothing about the instants of a clock that stands still.
-        if deadline.due_at <= work.real_now and frozen_at is None:
+        # Real time says nothing about the instants of a clock that stands still; and what a sandbox's clock has come to
+        # since the deed has looked at it, the deed knew nothing of.
+        if deadline.due_at + clock_offset <= work.now and frozen_at is None:
             work.remove(deadline)
 
 

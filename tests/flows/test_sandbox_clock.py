@@ -4,14 +4,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from domain import calendar, sandbox
-from domain.access import Role
+from domain import calendar, deadlines, messages, sandbox
+from domain.access import Actor, Role
 from domain.codes import read_global_id
 from domain.db import APP, READER, RELAY, Database, connect_as
+from domain.work import Work, perform
 from escarcelle.clients import Client
 from escarcelle.stories.telling import next_of
 from tests.flows.cast import REQUEST, Cast
@@ -99,6 +101,29 @@ async def test_what_falls_due_happens_in_order_each_at_its_instant(cast: Cast) -
         "AWAITING_PAYMENT",
     ]
     assert await cast.world.wallet("ines") == 100_00
+
+
+async def test_a_deadline_that_is_reached_while_its_deed_finds_it_too_early_stays(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a message comes twice, and the clock moves on to the next instant meanwhile."""
+    world, request = cast.world, await cast.ask()
+    name, wanted = ("preq", "expire"), read_global_id(request["id"])[2]
+    deed = deadlines.handler(*name)
+
+    async def slow(work: Work, actor: Actor, request_id: UUID) -> object:
+        done = await deed(work, actor, request_id)
+        for table, by in (("issuers", "clock_offset = clock_offset +"), ("deadlines", "due_at = due_at -")):
+            await world.as_owner(f"UPDATE {table} SET {by} interval '1 hour' WHERE tenant = $1", world.tenant)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setitem(deadlines._HANDLERS, name, slow)
+        await perform(world.database, world.system, messages.fire, "preq", wanted, "expire")
+    assert await world.as_owner("SELECT name FROM deadlines WHERE subject_id = $1", wanted) == [("expire",)]
+    await perform(world.database, world.system, messages.fire, "preq", wanted, "expire")
+    assert (await cast.read(request))["status"] == "EXPIRED"
+    assert await world.as_owner("SELECT name FROM deadlines WHERE subject_id = $1", wanted) == []
 
 
 async def test_the_till_sees_it_happen(cast: Cast) -> None:
