@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -29,6 +30,8 @@ _FILLED_IN_BY_ASYNCIO: Final = re.compile(r"[<(].*", re.DOTALL)
 
 def configure(log_format: LogFormat) -> None:
     """From now on this process logs so, its libraries from warnings on, and an error that nobody catches as well."""
+    # Who hangs up leaves what it asked for unfinished: Python would say so in words that are no line of a log.
+    warnings.filterwarnings("ignore", r"coroutine '(Executor|GraphQLCoreConverter)\.", RuntimeWarning)
     if log_format is LogFormat.AUTO:
         log_format = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON
     renderer: structlog.typing.Processor = (
